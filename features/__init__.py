@@ -1,0 +1,1 @@
+"""Backbones, one-pass extraction and the feature store."""

@@ -1,0 +1,1 @@
+"""Commands and Prefect flows: thin glue over `features`, `trainers` and `pipeline`."""

@@ -1,0 +1,119 @@
+"""What all commands share: exit codes, errors without tracebacks, and configuration files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.errors import UserError, unknown_name
+
+__all__ = ["DONE", "PARTIAL", "USER_ERROR", "Parser", "read_config", "run"]
+
+DONE = 0
+USER_ERROR = 1
+PARTIAL = 2
+"""Exit codes: all done; a mistake of the user; done in part, and the report says what failed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `UserError` and whose options a file can set.
+
+    Args:
+        config: Whether to offer ``--config FILE`` (JSON or TOML; keys are option names, with
+            dashes or underscores). The command line wins over the file, the file over defaults.
+    """
+
+    def __init__(self, *args: Any, config: bool = False, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self._takes_config = config
+        if config:
+            self.add_argument(
+                "--config", type=Path, metavar="FILE", help="options from a JSON or TOML file"
+            )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help.")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        argv = sys.argv[1:] if args is None else list(args)
+        if self._takes_config:
+            early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            early.add_argument("--config", type=Path)
+            known, _ = early.parse_known_args(argv)
+            if known.config is not None:
+                self._set_from_file(known.config)
+        parsed, rest = self.parse_known_args(argv, namespace)
+        if rest:
+            option = rest[0].split("=", 1)[0]
+            options = [o for a in self._actions for o in a.option_strings]
+            if option.startswith("-"):
+                raise unknown_name("option", option, options)
+            raise UserError(f"{option!r} is one argument too many; see {self.prog} --help.")
+        return parsed
+
+    def _set_from_file(self, path: Path) -> None:
+        """Makes a file's values the parser's defaults, converted as the command line would."""
+        values = read_config(path)
+        actions = {a.dest: a for a in self._actions if a.option_strings and a.dest != "help"}
+        for key, value in values.items():
+            dest = key.replace("-", "_")
+            if dest not in actions:
+                raise unknown_name(f"option of {path.name} named", key, actions)
+            action = actions[dest]
+            if isinstance(value, list):
+                value = [self._get_value(action, str(v)) for v in value]
+            elif action.type is not None and value is not None:
+                value = self._get_value(action, str(value))
+            action.required = False
+            self.set_defaults(**{dest: value})
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a table of options from a JSON or TOML file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise UserError(
+            f"The configuration {path} cannot be read ({error.strerror}); check --config."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"The configuration {path} is not valid "
+            f"{'TOML' if path.suffix == '.toml' else 'JSON'} ({error}); mend it."
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f"The configuration {path} must hold one table of options.")
+    return values
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Runs a command and ends the process with its exit code; user errors print one sentence."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = USER_ERROR
+    except KeyboardInterrupt:
+        print(
+            "interrupted; finished parts are kept, run the command again to go on", file=sys.stderr
+        )
+        code = 130
+    except BrokenPipeError:
+        # The reader (head, less) went away: not an error, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    sys.exit(code)

@@ -1,0 +1,108 @@
+"""Time grids: which moments of a clip are looked at, and which steps two features share.
+
+All times are seconds in the file. A clip is an interval [start, end) of it; a step is one segment
+of the clip, and a frame is sampled at the middle of its slot, start + (k + 0.5) / rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+
+__all__ = ["TAIL_HOLD", "SegmentGrid", "join_steps"]
+
+TAIL_HOLD = 0.5
+"""Seconds for which the first and last frame (or silence) may stand in beyond the media's ends.
+
+Clips cut to "ten seconds" end up to half a second early in practice; a longer gap is `too_short`.
+"""
+
+
+@dataclass(frozen=True)
+class SegmentGrid:
+    """Segments of equal hop, each looked at over a window and, for pictures, at some frames.
+
+    Args:
+        hop: Seconds from one segment's start to the next.
+        window: Seconds that a segment covers; default the hop.
+        origin: Seconds from the clip's start to the first segment's start.
+        frames: Frames sampled in each segment (0 for audio).
+        phase: Where in its slot a frame is sampled, 0 to 1.
+    """
+
+    hop: float = 1.0
+    window: float | None = None
+    origin: float = 0.0
+    frames: int = 0
+    phase: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.hop <= 0 or (self.window is not None and self.window <= 0) or self.frames < 0:
+            raise ValueError(f"a grid needs a positive hop and window and frames >= 0: {self}")
+
+    @property
+    def span(self) -> float:
+        """Seconds that one segment covers."""
+        return self.hop if self.window is None else self.window
+
+    def count(self, start: float, end: float) -> int:
+        """Segments of a clip: those of which at least half a hop lies inside it."""
+        return max(0, int(np.floor((end - start - self.origin) / self.hop + 0.5 + 1e-6)))
+
+    def starts(self, start: float, end: float) -> np.ndarray:
+        """Start of every segment in the file, (T,) seconds."""
+        return start + self.origin + self.hop * np.arange(self.count(start, end))
+
+    def centers(self, start: float, end: float) -> np.ndarray:
+        """Middle of every segment relative to the clip's start, (T,) seconds."""
+        return self.starts(start, end) - start + self.span / 2
+
+    def frame_times(self, start: float, end: float) -> np.ndarray:
+        """Moments in the file at which frames are sampled, (T, frames) seconds."""
+        slots = (np.arange(self.frames) + self.phase) * (self.span / max(1, self.frames))
+        return self.starts(start, end)[:, None] + slots[None, :]
+
+    def describe(self) -> dict[str, Any]:
+        """The grid as plain values, for a feature's spec."""
+        return asdict(self) | {"window": self.span}
+
+
+def join_steps(
+    anchor: np.ndarray, other: np.ndarray, *, hop: float, what: str = "features"
+) -> np.ndarray:
+    """Joins the steps of two features by time; nothing is stretched.
+
+    Args:
+        anchor: Times of the steps that are kept, (T,) seconds, ascending.
+        other: Times of the steps to choose from, (S,) seconds, ascending.
+        hop: Seconds between two steps of ``anchor``.
+        what: Names both sides in the error.
+
+    Returns:
+        For each anchor step the index of the nearest other step, (T,) int64.
+
+    Raises:
+        UserError: If a step has no partner within half a hop.
+    """
+    anchor = np.asarray(anchor, dtype=np.float64)
+    other = np.asarray(other, dtype=np.float64)
+    if len(anchor) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if len(other) == 0:
+        raise UserError(f"The {what} cannot be joined: one side has no steps; extract it again.")
+    right = np.searchsorted(other, anchor).clip(1, max(1, len(other) - 1))
+    left = right - 1
+    right = right.clip(0, len(other) - 1)
+    nearest = np.where(np.abs(other[right] - anchor) < np.abs(anchor - other[left]), right, left)
+    gap = np.abs(other[nearest] - anchor)
+    if gap.max() > hop / 2 + 1e-9:
+        worst = int(gap.argmax())
+        raise UserError(
+            f"The {what} do not share a time grid: the step at {anchor[worst]:.3f} s has no partner "
+            f"within {hop / 2:.3f} s; extract both with the same hop."
+        )
+    return nearest.astype(np.int64)

@@ -1,0 +1,184 @@
+"""Errors, files, registries, command lines and time grids."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.cli import PARTIAL, Parser, run
+from pipeline.errors import MediaError, UserError, unknown_name
+from pipeline.files import canonical_json, file_digest, object_digest, write_atomic
+from pipeline.grid import SegmentGrid, join_steps
+from pipeline.progress import Progress
+from pipeline.registry import Registry
+
+
+def test_media_errors_survive_pickling_and_refuse_unknown_statuses() -> None:
+    error = pickle.loads(pickle.dumps(MediaError("no_audio", "two\nlines")))
+    assert (error.status, error.reason) == ("no_audio", "two lines")
+    with pytest.raises(ValueError, match="not a failure status"):
+        MediaError("ok", "")
+    with pytest.raises(ValueError, match="not a failure status"):
+        MediaError("broken", "")
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    assert "'jomold'" in str(unknown_name("method", "jomould", ["han", "jomold", "rlld"]))
+    assert "known: han, rlld" in str(unknown_name("method", "zzz", ["rlld", "han"]))
+
+
+def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = write_atomic(tmp_path / "new" / "a.txt", "one")
+    write_atomic(path, b"two")
+    assert path.read_text() == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    with pytest.raises(TypeError):
+        write_atomic(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_digests_do_not_depend_on_key_order(tmp_path: Path) -> None:
+    assert object_digest({"b": 1, "a": [1.5, "ü"]}) == object_digest({"a": [1.5, "ü"], "b": 1})
+    assert object_digest({"a": 1}) != object_digest({"a": 1.0001})
+    with pytest.raises(ValueError):
+        canonical_json({"a": float("nan")})
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_digest(tmp_path / "f").startswith("ba7816bf8f01cfea")
+
+
+def test_a_registry_finds_modules_and_refuses_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("made_up_package")
+    package.__path__ = []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_up_package", package)
+    registry: Registry = Registry("thing", package="made_up_package", group="avnoise.none")
+    one = registry.add(type("One", (), {"name": "one"}))
+    assert registry.names() == ("one",)
+    assert registry.get("one") is one
+    assert registry.add(one) is one
+    with pytest.raises(ValueError, match="two classes register the thing 'one'"):
+        registry.add(type("Other", (), {"name": "one"}))
+    with pytest.raises(UserError, match="no thing 'two'"):
+        registry.get("two")
+
+
+def test_an_import_error_in_a_registered_package_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_methods").mkdir()
+    (tmp_path / "broken_methods" / "__init__.py").write_text("")
+    (tmp_path / "broken_methods" / "bad.py").write_text("import not_a_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry = Registry("thing", package="broken_methods", group="avnoise.none")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="not_a_module_anywhere"):
+            registry.names()
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="x", config=True)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    return parser
+
+
+def test_command_line_wins_over_configuration_wins_over_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("batch-size = 32\nseed = [1, 2]\n")
+    assert _parser().parse_args([]).batch_size == 16
+    args = _parser().parse_args(["--config", str(config)])
+    assert (args.batch_size, args.seed) == (32, [1, 2])
+    assert _parser().parse_args(["--config", str(config), "--batch-size", "8"]).batch_size == 8
+    config.write_text("batch_sise = 3\n")
+    with pytest.raises(UserError, match="batch_size"):
+        _parser().parse_args(["--config", str(config)])
+    config.write_text("batch_size = \n")
+    with pytest.raises(UserError, match="not valid TOML"):
+        _parser().parse_args(["--config", str(config)])
+
+
+def test_unknown_options_offer_the_nearest() -> None:
+    with pytest.raises(UserError, match="--batch-size"):
+        _parser().parse_args(["--batch-sise", "3"])
+    with pytest.raises(UserError, match="invalid int"):
+        _parser().parse_args(["--batch-size", "three"])
+
+
+def test_user_errors_end_with_one_sentence_and_code_1(capsys: pytest.CaptureFixture) -> None:
+    def fail() -> int:
+        raise UserError("Do this instead.")
+
+    with pytest.raises(SystemExit) as end:
+        run(fail)
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: Do this instead.\n"
+    with pytest.raises(SystemExit) as end:
+        run(lambda: PARTIAL)
+    assert end.value.code == 2
+
+
+def test_frames_are_sampled_at_the_middle_of_their_slots() -> None:
+    grid = SegmentGrid(hop=1.0, frames=4)
+    times = grid.frame_times(23.0, 33.0)
+    assert times.shape == (10, 4)
+    np.testing.assert_allclose(times[0], [23.125, 23.375, 23.625, 23.875])
+    np.testing.assert_allclose(times.ravel(), 23 + (np.arange(40) + 0.5) / 4)
+
+
+@given(
+    start=st.floats(0, 1e4),
+    length=st.floats(0.01, 300),
+    hop=st.sampled_from([0.5, 0.96, 1.0, 2.0]),
+    frames=st.integers(1, 16),
+)
+def test_grids_cover_at_least_half_of_every_step(
+    start: float, length: float, hop: float, frames: int
+) -> None:
+    grid = SegmentGrid(hop=hop, frames=frames)
+    end = start + length
+    count = grid.count(start, end)
+    assert (count - 0.5) * hop <= length + 1e-3
+    assert length < (count + 0.5) * hop + 1e-3
+    times = grid.frame_times(start, end).ravel()
+    assert len(times) == count * frames
+    assert (np.diff(times) > 0).all()
+    if count:
+        np.testing.assert_allclose(np.diff(times), hop / frames, atol=1e-6)
+        assert times[0] > start
+
+
+def test_steps_join_by_nearest_time_or_not_at_all() -> None:
+    np.testing.assert_array_equal(
+        join_steps(np.arange(4) + 0.5, np.arange(8) / 2 + 0.3, hop=1.0), [0, 2, 4, 6]
+    )
+    np.testing.assert_array_equal(join_steps(np.array([0.5]), np.array([0.48]), hop=1.0), [0])
+    with pytest.raises(UserError, match="do not share a time grid"):
+        join_steps(np.arange(10) + 0.5, np.arange(5) + 0.5, hop=1.0)
+    with pytest.raises(UserError, match="no steps"):
+        join_steps(np.arange(3), np.zeros(0), hop=1.0)
+
+
+@given(count=st.integers(1, 40), extra=st.integers(0, 5), shift=st.floats(-0.49, 0.49))
+def test_joining_a_shifted_grid_is_the_identity(count: int, extra: int, shift: float) -> None:
+    anchor = np.arange(count) + 0.5
+    other = np.arange(count + extra) + 0.5 + shift
+    np.testing.assert_array_equal(join_steps(anchor, other, hop=1.0), np.arange(count))
+
+
+def test_progress_counts_what_failed_and_was_skipped() -> None:
+    out = io.StringIO()
+    with Progress(5, "extract", stream=out) as progress:
+        progress.advance("ok", 2)
+        progress.advance("failed")
+        progress.advance("skipped", 2)
+    line = out.getvalue().splitlines()[-1]
+    assert line.startswith("extract: 5/5 (2 ok, 1 failed, 2 skipped")
+    assert "left" not in line

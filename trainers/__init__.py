@@ -1,0 +1,1 @@
+"""Trainers on cached features: `avvp` (video parsing) and what every task shares."""

@@ -1,0 +1,1 @@
+"""Weakly supervised audio-visual video parsing on cached features."""

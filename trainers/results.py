@@ -1,0 +1,138 @@
+"""Tables of results: one row a method and configuration, mean and standard deviation over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.files import canonical_json
+
+__all__ = ["METRIC_TITLES", "group_seeds", "paired", "print_table", "results_table", "summary"]
+
+METRIC_TITLES = {
+    f"{level}/{key}": title
+    for level in ("segment", "event")
+    for key, title in (
+        ("audio", "A"),
+        ("visual", "V"),
+        ("audio_visual", "AV"),
+        ("type", "Type"),
+        ("event", "Event"),
+    )
+}
+
+Result = Mapping[str, Any]
+
+
+def group_seeds(results: Iterable[Result]) -> list[list[Result]]:
+    """Groups results that differ in nothing but the seed, in order of first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(canonical_json(result["identity"]), []).append(result)
+    return [sorted(group, key=lambda r: r["seed"]) for group in groups.values()]
+
+
+def summary(values: Sequence[float | None]) -> tuple[float, float | None] | None:
+    """Mean and sample standard deviation; None where a metric does not apply."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return None
+    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    found = summary(values)
+    if found is None:
+        return "-"
+    mean, deviation = found
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def _metrics(result: Result, split: str, epoch: str, which: str) -> Mapping[str, Any]:
+    metrics = result[which]
+    return metrics["val"] if split == "val" else metrics["test"][epoch]
+
+
+def results_table(
+    results: Iterable[Result],
+    *,
+    split: str = "test",
+    epoch: str = "selected",
+    which: str = "metrics",
+    title: str | None = None,
+) -> Table:
+    """A table of the ten parsing numbers.
+
+    Args:
+        results: Contents of ``results.json`` files.
+        split: ``"val"`` or ``"test"``.
+        epoch: ``"last"``, ``"selected"`` or ``"oracle"`` (test only).
+        which: ``"metrics"``, ``"metrics_modality"`` or ``"metrics_never_visible"``.
+        title: Heading; None writes one.
+    """
+    heading = title or f"{split}, {epoch} epoch, F-scores in percent"
+    table = Table(title=heading, title_justify="left", show_lines=False)
+    table.add_column("method", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    for key, name in METRIC_TITLES.items():
+        prefix = "seg" if key.startswith("segment") else "ev"
+        table.add_column(f"{prefix} {name}", justify="right", no_wrap=True)
+    table.add_column("uses", no_wrap=True)
+    for group in group_seeds(results):
+        first = group[0]
+        name = first["method"] + (" (as released)" if first["as_released"] else "")
+        cells = [
+            _cell([_metrics(r, split, epoch, which).get(key) for r in group])
+            for key in METRIC_TITLES
+        ]
+        uses = first["supervision"]
+        table.add_row(name, str(len(group)), *cells, uses)
+    return table
+
+
+def paired(ours: Sequence[Result], reference: Sequence[Result], metric: str) -> dict[str, Any]:
+    """Compares two methods on the seeds that both have (test split, selected epoch).
+
+    With d the difference a seed, a claim "ours is above" holds if mean(d) / (sd(d) / sqrt(n))
+    exceeds the two-sided 5 % point of Student's t with n - 1 degrees of freedom (2.78 for n = 5).
+
+    Returns:
+        ``seeds, differences, mean, sd, t, critical, above, below``; ``t`` is None with fewer than
+        two seeds or equal differences.
+    """
+    from scipy.stats import t as student
+
+    theirs = {r["seed"]: r["metrics"]["test"]["selected"][metric] for r in reference}
+    pairs = {
+        r["seed"]: r["metrics"]["test"]["selected"][metric] - theirs[r["seed"]]
+        for r in ours
+        if r["seed"] in theirs
+    }
+    differences = [pairs[seed] for seed in sorted(pairs)]
+    n = len(differences)
+    mean = statistics.fmean(differences) if n else float("nan")
+    sd = statistics.stdev(differences) if n > 1 else None
+    t = mean / (sd / n**0.5) if sd else None
+    critical = round(float(student.ppf(0.975, n - 1)), 2) if n > 1 else None
+    return {
+        "seeds": sorted(pairs),
+        "differences": differences,
+        "mean": mean,
+        "sd": sd,
+        "t": t,
+        "critical": critical,
+        "above": t is not None and critical is not None and t > critical,
+        "below": t is not None and critical is not None and t < -critical,
+    }
+
+
+def print_table(table: Table) -> None:
+    """Prints a table at full width, also where the output is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=220)
+    console.print(table)
