@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,15 @@ PARTIAL = 2
 """Exit codes: all done; a mistake of the user; done in part, and the report says what failed."""
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not that an option is off when it is not given."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError` and whose options a file can set.
 
@@ -30,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, config: bool = False, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self._takes_config = config
@@ -53,11 +62,19 @@ class Parser(argparse.ArgumentParser):
         parsed, rest = self.parse_known_args(argv, namespace)
         if rest:
             option = rest[0].split("=", 1)[0]
-            options = [o for a in self._actions for o in a.option_strings]
+            options = list(self._options())
             if option.startswith("-"):
                 raise unknown_name("option", option, options)
             raise UserError(f"{option!r} is one argument too many; see {self.prog} --help.")
         return parsed
+
+    def _options(self) -> Iterator[str]:
+        """Every option, those of sub-commands too."""
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    yield from parser._options()
 
     def _set_from_file(self, path: Path) -> None:
         """Makes a file's values the parser's defaults, converted as the command line would."""

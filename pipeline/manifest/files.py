@@ -24,6 +24,7 @@ __all__ = [
     "dense_matrices",
     "read_dense",
     "read_manifest",
+    "relative_root",
     "write_dense",
     "write_manifest",
 ]
@@ -74,11 +75,21 @@ def _parse(path: Path, number: int, line: str, make: Callable[[Any], T]) -> T:
     if not line.strip():
         raise UserError(f"{path.name} line {number}: the line is blank; delete it.")
     try:
-        return make(json.loads(line))
+        return make(json.loads(line, object_pairs_hook=_unrepeated))
     except json.JSONDecodeError as error:
         raise UserError(f"{path.name} line {number}: not JSON ({error.msg}); mend it.") from error
     except ValueError as error:
         raise UserError(f"{path.name} line {number}: {error}.") from error
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        # JSON would keep the last one and say nothing.
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice; keep one")
+    return value
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> Manifest:
@@ -103,9 +114,16 @@ def write_manifest(manifest: Manifest, path: Path | str) -> Manifest:
 
 
 def _move(old_folder: Path, target: str, new_folder: Path) -> str:
-    if os.path.isabs(target):
-        return target
-    return Path(os.path.relpath((old_folder / target).resolve(), new_folder.resolve())).as_posix()
+    return target if os.path.isabs(target) else relative_root(old_folder / target, new_folder)
+
+
+def relative_root(target: Path, folder: Path) -> str:
+    """How a manifest in ``folder`` names ``target``: relative wherever there is such a path."""
+    try:
+        return Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        # Two drives of one machine.
+        return target.resolve().as_posix()
 
 
 def write_dense(events: Iterable[DenseEvent], path: Path | str) -> dict[str, str]:
@@ -118,7 +136,9 @@ def write_dense(events: Iterable[DenseEvent], path: Path | str) -> dict[str, str
     writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
     writer.writerow(DENSE_COLUMNS)
     for event in events:
-        onset, offset = (f"{value:g}" for value in (event.onset, event.offset))
+        onset, offset = (
+            np.format_float_positional(value, trim="-") for value in (event.onset, event.offset)
+        )
         writer.writerow((event.id, event.modality, onset, offset, event.label))
     text = buffer.getvalue()
     path = write_atomic(path, text)

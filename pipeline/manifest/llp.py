@@ -9,7 +9,6 @@ label a row, integer seconds; fills the segments onset to offset - 1).
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.manifest.classes import class_names
-from pipeline.manifest.files import DenseEvent, write_dense, write_manifest
+from pipeline.manifest.files import DenseEvent, relative_root, write_dense, write_manifest
 from pipeline.manifest.schema import Header, Manifest, Row
 
 __all__ = ["AUDIO_VERSIONS", "UNRECOGNISED", "LlpImport", "Notes", "import_llp"]
@@ -63,7 +62,7 @@ class Notes:
 
     def lines(self) -> list[str]:
         """One line a kind, in the order met."""
-        return [f"{n} {kind} (such as {self.examples[kind]})" for kind, n in self.counts.items()]
+        return [f"{kind}: {n}, such as {self.examples[kind]}" for kind, n in self.counts.items()]
 
 
 @dataclass(frozen=True)
@@ -123,17 +122,9 @@ def import_llp(
     ]
     _note_silent_clips(rows, events, notes)
     dense = write_dense(events, out.with_name(f"{out.stem}.dense.tsv"))
-    root = "." if media_root is None else _relative(Path(media_root), out.parent)
+    root = "." if media_root is None else relative_root(Path(media_root), out.parent)
     header = Header("llp", "multilabel", classes, root, annotations=dense | {"version": version})
     return LlpImport(write_manifest(Manifest(header, rows), out), notes, audio_table)
-
-
-def _relative(target: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
-    except ValueError:
-        # Two drives of one machine have no relative path.
-        return target.resolve().as_posix()
 
 
 def _find_audio_table(folder: Path, wanted: str, notes: Notes) -> tuple[Path, str]:
@@ -147,7 +138,7 @@ def _find_audio_table(folder: Path, wanted: str, notes: Notes) -> tuple[Path, st
     by_name = [folder / AUDIO_TABLES[wanted], folder / AUDIO_TABLES["2024"]]
     for path in by_name:
         if path in versions and versions[path] is None:
-            notes.add(f"audio table {UNRECOGNISED}: neither of the released versions", path.name)
+            notes.add("audio tables that are neither of the released ones", path.name)
             return path, UNRECOGNISED
     others = [path for path, version in versions.items() if version is not None]
     if others:

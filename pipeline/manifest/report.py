@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from rich.console import Console
@@ -23,6 +24,7 @@ __all__ = [
     "Finding",
     "SplitStats",
     "Validation",
+    "check_media",
     "manifest_stats",
     "print_stats",
     "validate",
@@ -48,14 +50,10 @@ class Validation:
     Attributes:
         manifest: The manifest.
         events: Number of dense events, or None without annotations.
-        probed: Videos whose container was read, or None if media were not asked for.
-        findings: Rows whose media are there but cannot serve.
     """
 
     manifest: Manifest
     events: int | None
-    probed: int | None = None
-    findings: tuple[Finding, ...] = ()
 
     def summary(self) -> str:
         """One line."""
@@ -70,21 +68,33 @@ class Validation:
         if self.events is not None:
             version = (manifest.header.annotations or {}).get("version")
             parts.append(f"{self.events} dense events" + (f" ({version})" if version else ""))
-        if self.probed is not None:
-            parts.append(f"{self.probed} videos probed, {len(self.findings)} rows with a problem")
         return "; ".join(parts)
 
 
-def validate(path: Path | str, *, media: bool = False, progress: Advance | None = None) -> Validation:
-    """Reads a manifest with its dense annotations and, if asked, probes its videos.
+def validate(path: Path | str) -> Validation:
+    """Reads a manifest and the dense annotations that it names.
 
     Raises:
-        UserError: If anything breaks the format (names line and remedy) or a video is not there.
+        UserError: If anything breaks the format; names the line and the remedy.
     """
     manifest = read_manifest(path)
     events = None if manifest.header.annotations is None else len(read_dense(manifest))
-    if not media:
-        return Validation(manifest, events)
+    return Validation(manifest, events)
+
+
+def check_media(manifest: Manifest, *, progress: Advance | None = None) -> tuple[Finding, ...]:
+    """Probes every video that a manifest names.
+
+    Args:
+        manifest: The manifest.
+        progress: Told about every video.
+
+    Returns:
+        Rows whose media are there but cannot serve.
+
+    Raises:
+        UserError: If a video is not there.
+    """
     rows_of: dict[str, list[Row]] = {}
     for row in manifest:
         if row.video is not None:
@@ -96,7 +106,7 @@ def validate(path: Path | str, *, media: bool = False, progress: Advance | None 
         findings += found
         if progress is not None:
             progress.advance("failed" if found else "ok")
-    return Validation(manifest, events, len(rows_of), tuple(findings))
+    return tuple(findings)
 
 
 def _check_present(manifest: Manifest, rows_of: dict[str, list[Row]]) -> None:
@@ -105,8 +115,9 @@ def _check_present(manifest: Manifest, rows_of: dict[str, list[Row]]) -> None:
         return
     line = 2 + manifest.rows.index(rows_of[missing[0]][0])
     raise UserError(
-        f"{len(missing)} of {len(rows_of)} videos are not there, first {missing[0]!r} (line {line}); "
-        f"put them under {manifest.media_root.resolve()} or correct media_root in the header."
+        f"{len(missing)} of {len(rows_of)} videos are not there, first {missing[0]!r} "
+        f"(line {line}); put them under {manifest.media_root.resolve()} or correct media_root in "
+        "the header."
     )
 
 
@@ -218,20 +229,22 @@ def _dense_stats(manifest: Manifest, rows: Sequence[Row], labels: np.ndarray) ->
     )
 
 
-def _three(numbers: object) -> tuple[int, int, int]:
-    first, second, third = (int(n) for n in numbers)  # type: ignore[attr-defined]
+def _three(numbers: Iterable[np.integer]) -> tuple[int, int, int]:
+    first, second, third = (int(n) for n in numbers)
     return first, second, third
 
 
-def print_stats(manifest: Manifest, console: Console) -> None:
-    """Prints `manifest_stats` as tables."""
+def print_stats(manifest: Manifest, stream: TextIO | None = None) -> None:
+    """Prints `manifest_stats` as tables, on standard output by default."""
+    # Class names are data: square brackets and colons in them are not rich's markup.
+    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
     stats = manifest_stats(manifest)
     header = manifest.header
     console.print(
         f"{header.dataset}: {len(manifest)} clips, {len(manifest.classes)} classes, "
         f"{header.label_type}, content {manifest.content_digest()}",
-        highlight=False,
-        markup=False,
     )
     splits = _table("split", "clips", "sources", "hours", "labels a clip: clips")
     for name, split in stats.items():
@@ -260,7 +273,8 @@ def _print_dense(dense: dict[str, DenseStats], console: Console) -> None:
     fills = (" / ".join(f"{share:.2f}" for share in d.fill) for d in dense.values())
     table.add_row("share of the clip an event fills audio / visual", *fills)
     for index, presence in enumerate(PRESENCE):
-        table.add_row(f"labels that hold {presence}", *(str(d.presence[:, index].sum()) for d in dense.values()))
+        counts = (str(d.presence[:, index].sum()) for d in dense.values())
+        table.add_row(f"labels that hold {presence}", *counts)
     console.print(table)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,20 +167,24 @@ class Header:
             )
         classes = _labels(value, "classes")
         annotations = value.get("annotations")
-        if annotations is not None and (
-            not isinstance(annotations, dict) or not {"file", "digest"} <= set(annotations)
+        if annotations is not None and not (
+            isinstance(annotations, dict)
+            and {"file", "digest"} <= set(annotations)
+            and all(isinstance(v, str) and v for v in annotations.values())
         ):
-            raise ValueError('annotations must hold "file" and "digest"; or leave it out')
-        noise = value.get("noise") or []
+            raise ValueError('annotations must hold "file" and "digest" as texts; or leave it out')
+        noise = value.get("noise", [])
         if not isinstance(noise, list) or not all(isinstance(n, dict) for n in noise):
             raise ValueError("noise must be a list of objects, oldest first")
+        if not isinstance(value.get("corpus"), dict | None):
+            raise ValueError("corpus must be an object; or leave it out")
         return cls(
             dataset=_text(value, "dataset"),
             label_type=label_type,
             classes=classes,
             media_root=_text(value, "media_root") if "media_root" in value else ".",
             annotations=annotations,
-            parent=value.get("parent"),
+            parent=None if value.get("parent") is None else _text(value, "parent"),
             noise=tuple(noise),
             corpus=value.get("corpus"),
         )
@@ -357,9 +360,10 @@ def _text(value: Mapping[str, Any], key: str) -> str:
 
 def _number(value: Mapping[str, Any], key: str) -> float:
     number = value[key]
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise ValueError(f"{key} must be a number of seconds, this is {number!r}")
-    return float(number)
+    # Compared before it is converted: a whole number can be too large for a float.
+    if isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < 1e12:
+        return float(number)
+    raise ValueError(f"{key} must be a number of seconds, this is {str(number)[:40]!r}")
 
 
 def _labels(value: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def test_streams_depend_on_seed_and_name_only() -> None:
     assert first == [b.tolist() for b in other.batches(10, 4)]
     assert first != [b.tolist() for b in one.batches(10, 4)]
     assert [len(b) for b in first] == [4, 4, 2]
-    assert sorted(sum(first, [])) == list(range(10))
+    assert sorted(i for batch in first for i in batch) == list(range(10))
     assert first != [b.tolist() for b in RandomState(4).batches(10, 4)]
 
 

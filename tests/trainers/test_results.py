@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -28,8 +29,17 @@ def _result(method: str, seed: int, value: float, **more: object) -> dict:
 
 
 def _config(method: str, seed: int, **more: object) -> dict:
-    return {"task": "avvp", "method": method, "seed": seed, "manifest": "m", "dataset": "d",
-            "features": {"audio": "a-1"}, "rows": "r", "noise": [], "annotations": "x"} | more  # fmt: skip
+    return {
+        "task": "avvp",
+        "method": method,
+        "seed": seed,
+        "manifest": "m",
+        "dataset": "d",
+        "features": {"audio": "a-1"},
+        "rows": "r",
+        "noise": [],
+        "annotations": "x",
+    } | more
 
 
 def _write(root: Path, method: str, seed: int, value: float, **config: object) -> Run:
@@ -64,7 +74,7 @@ def test_seeds_are_averaged_and_configurations_are_not(tmp_path: Path) -> None:
     groups = group_seeds(results)
     assert sorted(len(group) for group in groups) == [1, 3]
     assert [r["seed"] for r in max(groups, key=len)] == [0, 1, 2]
-    console = Console(width=220, record=True, file=open("/dev/null", "w"))
+    console = Console(width=220, record=True, file=io.StringIO())
     console.print(results_table(results))
     text = console.export_text()
     assert "52.00 ± 2.00" in text

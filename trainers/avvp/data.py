@@ -131,7 +131,7 @@ def load_data(
             shown = _with_labels(shown, labels[present[name]], dense[name], present[name])
         splits[name] = EvalSplit(
             ids=tuple(row.id for row in rows[name]),
-            inputs=_to(shown, device),
+            inputs=shown.to(device),
             present=present[name],
             labels=labels,
             dense=dense[name],
@@ -180,7 +180,7 @@ def _view(
         audio, visual = (val.dense[val.present][:, :, m] for m in (0, 1))
         dense_val = DenseVal(val.inputs, audio, visual)
     return TrainView(
-        inputs=_to(inputs, device),
+        inputs=inputs.to(device),
         labels=matrix(None),
         labels_audio=matrix("audio"),
         labels_visual=matrix("visual"),
@@ -199,16 +199,6 @@ def _with_labels(
         labels=torch.from_numpy(labels),
         dense=None if dense is None else torch.from_numpy(dense[present].astype(np.float32)),
     )
-
-
-def _to(inputs: Inputs, device: torch.device) -> Inputs:
-    def move(x: torch.Tensor | None) -> torch.Tensor | None:
-        return None if x is None else x.to(device)
-
-    return Inputs(
-        move(inputs.audio), move(inputs.visual), move(inputs.motion), move(inputs.labels),
-        move(inputs.dense),
-    )  # fmt: skip
 
 
 def load_inputs(
@@ -244,18 +234,17 @@ def load_inputs(
     if absent := [role for role in ("audio", "visual") if role not in roles]:
         raise UserError(f"No feature is named for {absent[0]}; add --features {absent[0]}=NAME.")
     infos = {role: store.find(roles[role]) for role in ROLES if role in roles}
-    used = {role: info.folder for role, info in infos.items()}
+    used = {role: info.label for role, info in infos.items()}
     tables = {role: _read(store, info, manifest, rows, role) for role, info in infos.items()}
-    lengths = {role: np.diff(table.offset) for role, table in tables.items()}
-    present = np.logical_and.reduce([count > 0 for count in lengths.values()])
+    present = np.logical_and.reduce([table.ok for table in tables.values()])
     if missing == "error" and not present.all():
         row = rows[int(np.flatnonzero(~present)[0])]
         raise UserError(
             f"{int((~present).sum())} clips have no features, {row.id!r} first; "
             "extract them or choose --missing drop."
         )
-    anchor = segments or (int(lengths["audio"][present][0]) if present.any() else SEGMENTS)
     chosen = np.flatnonzero(present)
+    anchor = segments or (int(tables["audio"].lengths[chosen[0]]) if present.any() else SEGMENTS)
     joined = {
         role: _joined(tables[role], tables["audio"], chosen, rows, anchor, role) for role in tables
     }
@@ -288,14 +277,13 @@ def _joined(
     width = table.x.shape[1:]
     out = np.empty((len(chosen), segments, *width), dtype=np.float32)
     for place, n in enumerate(chosen):
-        steps = slice(table.offset[n], table.offset[n + 1])
         anchor = audio.t[audio.offset[n] : audio.offset[n + 1]]
         if len(anchor) != segments:
             raise UserError(
                 f"The clip {rows[n].id!r} has {len(anchor)} audio steps where {segments} are "
                 "needed; check its start and end in the manifest."
             )
-        x, t = table.x[steps], table.t[steps]
+        x, t = table.row(n), table.t[table.offset[n] : table.offset[n + 1]]
         if len(t) == segments and np.abs(t - anchor).max() <= HOP / 2:
             out[place] = x
         elif len(t) >= 2 * segments and len(t) % segments == 0:

@@ -1,0 +1,275 @@
+"""Trained weights on other data: scores of a checkpoint, event tables for unlabelled videos."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.store import Store
+from pipeline.cli import DONE
+from pipeline.errors import UserError
+from pipeline.files import write_atomic
+from pipeline.manifest import Manifest
+from trainers.avvp.data import LLP_ROLES, load_data, load_inputs
+from trainers.avvp.evaluation import evaluate, predict_split
+from trainers.avvp.filters import apply_filter
+from trainers.avvp.interface import METHODS, Method, Predictor
+from trainers.avvp.outputs import event_rows, write_events
+from trainers.avvp.released import load_released
+from trainers.options import resolve
+from trainers.results import METRIC_TITLES
+
+__all__ = ["Trained", "evaluate_checkpoint", "load_checkpoint", "predict_events"]
+
+RELEASED_WIDTHS = {"audio": 128, "visual": 2048, "motion": 512}
+"""Of VGGish, ResNet-152 and R(2+1)D-18, on which all released parsing weights were trained."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights in a network, and what they were trained for.
+
+    Attributes:
+        method: The algorithm.
+        predictor: Ready to predict.
+        classes: C names.
+        features: Role to feature (``name-specid`` of ours, names only for released weights).
+        filter: Prediction filter.
+        notes: What was left out of a released file.
+    """
+
+    method: type[Method]
+    predictor: Predictor
+    classes: tuple[str, ...]
+    features: Mapping[str, str]
+    filter: str
+    notes: tuple[str, ...] = ()
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    method: str | None,
+    values: Mapping[str, Any],
+    which: str,
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> Trained:
+    """Loads our ``checkpoint.pt`` or a released HAN or JoMoLD state dict. Nothing in it can run.
+
+    Args:
+        path: The file.
+        method: Needed for released files, which do not say what they are.
+        values: Hyper-parameters of the network, for released files of another size.
+        which: ``"selected"`` or ``"last"``, for ours.
+        classes: Of the manifest, for released files.
+        device: Where to predict.
+
+    Raises:
+        UserError: If it is neither, or does not fit.
+    """
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
+        # Released JoMoLD files carry generator states that only `load_released` admits.
+        saved = {}
+    if isinstance(saved, dict) and saved.get("task") == "avvp":
+        kind = METHODS.get(saved["method"])
+        if method is not None and method != kind.name:
+            raise UserError(
+                f"{path} holds weights of {kind.name}, not {method}; leave --method out."
+            )
+        hp = resolve(kind.hyperparameters(), saved["hyperparameters"])
+        predictor = kind().build(saved["widths"], tuple(saved["classes"]), hp)
+        predictor.load_state_dict(saved[which])
+        return Trained(
+            kind,
+            _moved(predictor, device),
+            tuple(saved["classes"]),
+            saved["features"],
+            saved["filter"],
+        )
+    if method is None:
+        raise UserError(
+            f"{path} is no checkpoint of ours; say whose weights it holds with --method."
+        )
+    kind = METHODS.get(method)
+    if not kind.released:
+        raise UserError(f"No code or weights of {kind.title} were released; {path} cannot be its.")
+    predictor = kind().build(RELEASED_WIDTHS, classes, resolve(kind.hyperparameters(), values))
+    dropped = load_released(path, predictor.net)  # type: ignore[attr-defined]
+    notes = (f"left out of the released file (unused there): {', '.join(dropped)}",)
+    return Trained(
+        kind, _moved(predictor, device), classes, LLP_ROLES, kind.filter, notes if dropped else ()
+    )
+
+
+def _moved(predictor: Predictor, device: torch.device) -> Predictor:
+    net = getattr(predictor, "net", None)
+    if isinstance(net, torch.nn.Module):
+        net.to(device)
+    return predictor
+
+
+def _check_widths(trained: Trained, widths: Mapping[str, int], expected: Mapping[str, str]) -> None:
+    net = getattr(trained.predictor, "net", None)
+    layers = {"audio": "fc_a", "visual": "fc_v", "motion": "fc_st"}
+    for role, name in layers.items():
+        layer = getattr(net, name, None)
+        if layer is None:
+            continue
+        if role not in widths:
+            raise UserError(
+                f"These weights were trained with {role} features ({expected.get(role, role)}); "
+                f"add --features {role}=NAME."
+            )
+        if layer.in_features != widths[role]:
+            raise UserError(
+                f"These weights read {role} features {layer.in_features} wide "
+                f"({expected.get(role, role)}) and the store's are {widths[role]} wide; choose the "
+                "feature with --features."
+            )
+
+
+def _roles(trained: Trained, asked: Mapping[str, str]) -> dict[str, str]:
+    return dict(asked or trained.features)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    manifest: Manifest,
+    store: Store | None,
+    *,
+    method: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    roles: Mapping[str, str] | None = None,
+    filter_name: str | None = None,
+    missing: str = "drop",
+    which: str = "selected",
+    device: torch.device,
+    out: Path | None = None,
+) -> int:
+    """Prints (and with ``out`` writes as JSON) the ten numbers of validation and test.
+
+    Returns:
+        An exit code.
+
+    Raises:
+        UserError: If weights, features and manifest do not fit each other.
+    """
+    trained = load_checkpoint(
+        checkpoint,
+        method=method,
+        values=values or {},
+        which=which,
+        classes=manifest.classes,
+        device=device,
+    )
+    if manifest.classes != trained.classes:
+        raise UserError(
+            f"The weights were trained for {len(trained.classes)} classes that are not those of "
+            f"{manifest.path}; use a manifest of the same classes in the same order."
+        )
+    data = load_data(
+        manifest,
+        store,
+        _roles(trained, roles or {}),
+        trained.method,
+        missing=missing,
+        device=device,
+    )
+    _check_widths(trained, data.view.inputs.widths, trained.features)
+    name = filter_name or trained.filter
+    metrics = {
+        split: evaluate(
+            predict_split(trained.predictor, data.splits[split]), data.splits[split], name
+        )
+        for split in ("val", "test")
+    }
+    for note in trained.notes:
+        print(note)
+    for split, numbers in metrics.items():
+        shown = "  ".join(
+            f"{key} {numbers[key]:.2f}" if numbers[key] is not None else f"{key} -"
+            for key in METRIC_TITLES
+        )
+        print(f"{split} ({name} filter): {shown}")
+    if out is not None:
+        write_atomic(out, json.dumps({"filter": name, "metrics": metrics}, indent=1) + "\n")
+        print(f"written: {out}")
+    return DONE
+
+
+def predict_events(
+    checkpoint: Path,
+    manifest: Manifest,
+    store: Store | None,
+    *,
+    out: Path,
+    method: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    roles: Mapping[str, str] | None = None,
+    filter_name: str | None = None,
+    missing: str = "drop",
+    which: str = "selected",
+    device: torch.device,
+) -> int:
+    """Writes an event table for all clips of a manifest, labelled or not.
+
+    Clips may differ in length: they are predicted in groups of equal length.
+
+    Returns:
+        The number of clips that have no features and so no events.
+
+    Raises:
+        UserError: See `load_checkpoint` and `trainers.avvp.data.load_inputs`.
+    """
+    trained = load_checkpoint(
+        checkpoint,
+        method=method,
+        values=values or {},
+        which=which,
+        classes=manifest.classes,
+        device=device,
+    )
+    if not trained.classes:
+        raise UserError("Released weights need a manifest that names the 25 classes of LLP.")
+    if store is None:
+        raise UserError("Predicting reads features; name their store with --store.")
+    roles = _roles(trained, roles or {})
+    name = filter_name or trained.filter
+    groups: dict[int, list[Any]] = {}
+    for row in manifest.rows:
+        groups.setdefault(round(row.end - row.start), []).append(row)
+    found: dict[str, list[Any]] = {}
+    failed: list[str] = []
+    for rows in groups.values():
+        inputs, present, _ = load_inputs(manifest, rows, store, roles, missing=missing)
+        failed += [row.id for row, there in zip(rows, present, strict=True) if not there]
+        if not present.any():
+            continue
+        _check_widths(trained, inputs.widths, trained.features)
+        prediction = trained.predictor.predict(inputs.to(device))
+        audio, visual = apply_filter(name, prediction)
+        kept = [row for row, there in zip(rows, present, strict=True) if there]
+        for n, row in enumerate(kept):
+            found[row.id] = [
+                *event_rows(row.id, "audio", audio[n], prediction.audio[n], trained.classes),
+                *event_rows(row.id, "visual", visual[n], prediction.visual[n], trained.classes),
+            ]
+    table = [event for row in manifest.rows for event in found.get(row.id, [])]
+    write_events(out, table)
+    silent = sum(not events for events in found.values())
+    print(
+        f"written: {out}: {len(table)} events in {len(found)} clips "
+        f"({silent} without any), {len(failed)} clips without features"
+    )
+    for row_id in failed:
+        print(f"no features: {row_id}")
+    return len(failed)
