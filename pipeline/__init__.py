@@ -1,1 +1,1 @@
-"""Raw media and manifests: decoding, audio front ends, time grids, importers and the demo corpora."""
+"""Raw media and manifests: decoding, audio front ends, time grids, importers, demo corpora."""

@@ -102,7 +102,7 @@ def join_steps(
     if gap.max() > hop / 2 + 1e-9:
         worst = int(gap.argmax())
         raise UserError(
-            f"The {what} do not share a time grid: the step at {anchor[worst]:.3f} s has no partner "
-            f"within {hop / 2:.3f} s; extract both with the same hop."
+            f"The {what} do not share a time grid: the step at {anchor[worst]:.3f} s has no "
+            f"partner within {hop / 2:.3f} s; extract both with the same hop."
         )
     return nearest.astype(np.int64)

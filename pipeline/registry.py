@@ -44,10 +44,8 @@ class Registry(Generic[T]):
         name = entry.name  # type: ignore[attr-defined]
         taken = self._entries.get(name)
         if taken is not None and taken is not entry:
-            raise ValueError(
-                f"two classes register the {self.kind} {name!r}: "
-                f"{taken.__module__}.{taken.__qualname__} and {entry.__module__}.{entry.__qualname__}"
-            )
+            both = " and ".join(f"{c.__module__}.{c.__qualname__}" for c in (taken, entry))
+            raise ValueError(f"two classes register the {self.kind} {name!r}: {both}")
         self._entries[name] = entry
         return entry
 

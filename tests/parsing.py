@@ -110,13 +110,16 @@ class Recorder:
     def __call__(self, phase: str, epoch: int, predictor: Any, **log: float) -> bool:
         self.epochs.append((phase, epoch))
         self.logs.append(log)
+        # Alternating verdicts exercise both branches of methods that use the selected weights.
+        selected = epoch % 2 == 1
+        if selected:
+            self.state.select(phase, predictor)
         if self.interrupt_after is not None and len(self.epochs) == self.interrupt_after:
             buffer = io.BytesIO()
             torch.save((self.state.state_dict(), self.rng.state_dict()), buffer)
             self.saved = buffer.getvalue()
             raise KilledError
-        # Alternating verdicts exercise both branches of methods that keep the selected weights.
-        return epoch % 2 == 1
+        return selected
 
 
 def fit(

@@ -45,6 +45,9 @@ class OnEpoch(Protocol):
     def __call__(self, phase: str, epoch: int, predictor: Any, **log: float) -> bool:
         """Takes note of a finished epoch.
 
+        If it is the phase's best, its weights go to `FitState.select` before the state is saved:
+        what a method did after this call would be missing from that saved state.
+
         Args:
             phase: The method's name for this stage of its algorithm.
             epoch: Counts from 1 within the phase.
@@ -105,6 +108,14 @@ class FitState:
             if name in self._tracked:
                 self._tracked[name].load_state_dict(self._pending.pop(name))
 
-    def keep(self, name: str, module: torch.nn.Module) -> None:
+    def select(self, phase: str, predictor: Stateful) -> None:
+        """Stores the weights of a phase's best epoch so far; the runner's part."""
+        self.keep(f"selected/{phase}", predictor)
+
+    def selected(self, phase: str) -> dict[str, torch.Tensor] | None:
+        """The weights of a phase's best epoch, or None if none was chosen."""
+        return self.values.get(f"selected/{phase}")
+
+    def keep(self, name: str, module: Stateful) -> None:
         """Stores a copy of a module's weights as a value, to come back to it later."""
         self.values[name] = {k: v.detach().clone() for k, v in module.state_dict().items()}

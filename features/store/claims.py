@@ -103,6 +103,9 @@ def _is_stale(path: Path, owner: dict[str, object]) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    if os.name != "posix":
+        # Elsewhere signal 0 is no question; the missing heartbeat has to tell.
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

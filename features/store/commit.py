@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,7 @@ def _write(
     path = folder / f"{name}{SHARD}"
     for left_over in folder.glob(f".{name}{SHARD}.*.tmp"):
         left_over.unlink(missing_ok=True)
-    handle, temporary_name = tempfile.mkstemp(
-        dir=folder, prefix=f".{name}{SHARD}.", suffix=".tmp"
-    )
-    os.close(handle)
-    temporary = Path(temporary_name)
+    temporary = folder / f".{name}{SHARD}.{uuid.uuid4().hex}.tmp"
     try:
         places = write_shard(temporary, shard, feature=spec.name, spec_id=spec.id)
         _sync(temporary)
@@ -132,8 +128,6 @@ def _write(
             },
             environment=environment,
         )
-        # Read-only for everybody: a committed shard is never opened for writing.
-        os.chmod(temporary, 0o444)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -83,11 +83,10 @@ class FeatureIndex:
 
     def _read_cache(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            with open(self.folder / INDEX, "rb") as file:
-                for line in file:
-                    value = json.loads(line)
-                    record = ShardRecord.from_json(value["record"])
-                    self._entries[record.shard] = (value["stamp"], record)
+            for line in (self.folder / INDEX).read_bytes().splitlines():
+                value = json.loads(line)
+                record = ShardRecord.from_json(value["record"])
+                self._entries[record.shard] = (value["stamp"], record)
 
     def _write_cache(self) -> None:
         lines = []

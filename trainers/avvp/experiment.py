@@ -153,6 +153,8 @@ class Experiment:
         return runs
 
     def _never_visible(self) -> str:
+        if not self.manifest.classes:
+            return ""
         name = self.never_visible or most_frequent_class(self.manifest)
         if name not in self.manifest.classes:
             known = ", ".join(self.manifest.classes)

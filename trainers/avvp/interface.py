@@ -59,6 +59,15 @@ class Inputs:
             }
         )
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same features on another device."""
+        return Inputs(
+            **{
+                f.name: None if (value := getattr(self, f.name)) is None else value.to(device)
+                for f in fields(self)
+            }
+        )
+
     @property
     def device(self) -> torch.device:
         """Where the features are."""

@@ -144,7 +144,6 @@ class _Bookkeeper:
     checkpoint_seconds: float
     best: dict[str, _Best] = field(default_factory=dict)
     oracle: _Best = field(default_factory=_Best)
-    selected: dict[str, Any] | None = None
     lines: int = 0
     seconds: float = 0.0
 
@@ -165,11 +164,10 @@ class _Bookkeeper:
         selected = value is None or rule.better(value, best.value)
         if selected:
             self.best[phase] = _Best(epoch, value, val)
+            self.state.select(phase, predictor)
         line: dict[str, Any] = {"phase": phase, "epoch": epoch, "selected": selected, **log}
         line["val"] = val
         if phase == self.phase:
-            if selected:
-                self.selected = _copy(predictor.state_dict())
             line["test"] = self._test(predictor, epoch, rule)
         line["seconds"] = round(self.elapsed(), 3)
         self.run.log(line)
@@ -204,7 +202,6 @@ class _Bookkeeper:
                 "rng": self.rng.state_dict(),
                 "best": {phase: dataclasses.asdict(best) for phase, best in self.best.items()},
                 "oracle": dataclasses.asdict(self.oracle),
-                "selected": self.selected,
                 "lines": self.lines,
                 "seconds": self.elapsed(),
             },
@@ -220,7 +217,6 @@ class _Bookkeeper:
             self.rng.load_state_dict(saved["rng"])
             self.best = {phase: _Best(**best) for phase, best in saved["best"].items()}
             self.oracle = _Best(**saved["oracle"])
-            self.selected = saved["selected"]
             self.lines = saved["lines"]
             self.seconds = saved["seconds"]
         self.run.truncate_log(self.lines)
@@ -247,9 +243,10 @@ def _finish(
 ) -> None:
     """Predicts with the last and the selected weights and writes everything."""
     last = _copy(predictor.state_dict())
+    selected = state.selected(book.phase) if book.phase else None
     keep = method().keep_scores(predictor, data.view, settings.hp, state)
     predictions: dict[str, dict[str, Prediction]] = {}
-    for epoch, weights in (("last", last), ("selected", book.selected)):
+    for epoch, weights in (("last", last), ("selected", selected)):
         if weights is not None:
             predictor.load_state_dict(weights)
         predictions[epoch] = {
@@ -272,7 +269,7 @@ def _finish(
             "features": data.features,
             "filter": settings.filter,
             "last": last,
-            "selected": last if book.selected is None else book.selected,
+            "selected": last if selected is None else selected,
         },
         run.path / "checkpoint.pt",
     )

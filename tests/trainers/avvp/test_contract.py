@@ -54,7 +54,9 @@ def test_losses_are_finite_and_probabilities_are_probabilities(name: str) -> Non
     assert recorder.logs
     assert all(math.isfinite(value) for log in recorder.logs for value in log.values())
     assert all("loss" in log for log in recorder.logs)
-    assert {phase for phase, _ in recorder.epochs} == set(METHODS.get(name).selections)
+    declared = list(METHODS.get(name).selections)
+    assert {phase for phase, _ in recorder.epochs} <= set(declared)
+    assert recorder.epochs[-1][0] == declared[-1]
     prediction = predictor.predict(view.inputs)
     n, t, c = len(view), 10, len(view.classes)
     shapes = [array.shape for array in _arrays(prediction)]

@@ -1,0 +1,182 @@
+"""What trained parsing methods share beside networks and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from trainers.avvp.interface import Hyperparameters, Inputs, Prediction
+from trainers.random import RandomState
+
+__all__ = [
+    "NetPredictor",
+    "NetworkHyperparameters",
+    "adam",
+    "check_options",
+    "initialise",
+    "option",
+    "step_lr",
+]
+
+M = TypeVar("M")
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A hyper-parameter's field.
+
+    Args:
+        default: The paper's value.
+        help: For ``--help``.
+        **metadata: ``choices``; ``unit="epochs"`` for what the demo schedule scales; ``low`` and
+            ``high``, the inclusive limits that `check_options` holds it to.
+    """
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def check_options(hp: Any) -> None:
+    """Holds a dataclass made of `option` fields to their choices and limits.
+
+    Raises:
+        UserError: Naming the option and what it takes.
+    """
+    for f in fields(hp):
+        value, flag = getattr(hp, f.name), f"--{f.name.replace('_', '-')}"
+        choices = f.metadata.get("choices")
+        if choices is not None and value not in choices:
+            raise UserError(f"{flag} {value!r} is not known; choose one of {', '.join(choices)}.")
+        if value is not None and not _within(value, f):
+            raise UserError(f"{flag} {value} is out of range; give {_range(f)}.")
+
+
+def _within(value: Any, f: Field[Any]) -> bool:
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range(f: Field[Any]) -> str:
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    return f"at least {low}" if high is None else f"at least {low} and at most {high}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkHyperparameters(Hyperparameters):
+    """The shape of a hybrid attention network, and the check of all options.
+
+    Methods add their schedule and change defaults by naming a field again.
+    """
+
+    width: int = option(512, "model width", low=1)
+    layers: int = option(1, "hybrid attention layers", low=1)
+    heads: int = option(1, "attention heads", low=1)
+    ff: int = option(512, "inner width of the feed-forward block", low=1)
+    dropout: float = option(0.1, "dropout of the attention layers", low=0.0, high=1.0)
+    cls_dropout: float = option(
+        0.0, "dropout on the visual stream before the heads", low=0.0, high=1.0
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.width % self.heads:
+            raise UserError(
+                f"--width {self.width} cannot be split among --heads {self.heads}; "
+                "give a multiple of the heads."
+            )
+
+    def shape(self) -> dict[str, int]:
+        """Arguments of networks with hybrid attention."""
+        return {"width": self.width, "layers": self.layers, "heads": self.heads, "ff": self.ff}
+
+    def parser(self) -> dict[str, Any]:
+        """Arguments of `trainers.avvp.networks.han.HAN`."""
+        return self.shape() | {"dropout": self.dropout, "cls_dropout": self.cls_dropout}
+
+
+def initialise(rng: RandomState, name: str, make: Callable[[], M]) -> M:
+    """Builds something with a network whose first weights depend on the seed and a name only.
+
+    Paired seeds of two methods then start the same network from the same weights, whatever else
+    each of them builds, and building it again on resume moves no generator.
+
+    Args:
+        rng: The run's randomness.
+        name: Two networks of one run that should differ need two names.
+        make: Builds it on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # The CPU generator alone: torch.manual_seed would also reset those of GPUs.
+        torch.default_generator.manual_seed(rng.stream(f"init/{name}").initial_seed())
+        return make()
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+    """Adam with PyTorch's defaults."""
+    # Its other forms take a tenth of an update's time on a CPU.
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+def step_lr(
+    optimizer: torch.optim.Optimizer, epoch: int, *, lr: float, step: float, gamma: float
+) -> None:
+    """Step decay as a pure function of the epoch (from 1); `step` need not be whole."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * gamma ** int((epoch - 1) / step)
+
+
+class NetPredictor:
+    """Predicts with a network that maps `Inputs` to `Parsing`.
+
+    Args:
+        net: The network; training goes on in it, a prediction leaves no trace.
+        batch_size: Clips a pass.
+        **options: For the network's forward, such as ``with_ca=False``.
+    """
+
+    def __init__(self, net: nn.Module, *, batch_size: int = 256, **options: Any) -> None:
+        self.net = net
+        self.batch_size = batch_size
+        self.options = options
+
+    @torch.no_grad()
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Predicts in eval mode, wherever network and features are."""
+        device = next(self.net.parameters()).device
+        training = self.net.training
+        self.net.eval()
+        try:
+            return Prediction.concatenate(
+                [
+                    self._batch(inputs[start : start + self.batch_size], device)
+                    for start in range(0, len(inputs), self.batch_size)
+                ]
+            )
+        finally:
+            self.net.train(training)
+
+    def _batch(self, inputs: Inputs, device: torch.device) -> Prediction:
+        motion = None if inputs.motion is None else inputs.motion.to(device)
+        batch = Inputs(inputs.audio.to(device), inputs.visual.to(device), motion)
+        out = self.net(batch, **self.options)
+
+        def array(x: Tensor) -> Any:
+            return x.float().cpu().numpy()
+
+        return Prediction(
+            audio=array(out.p[:, :, 0]),
+            visual=array(out.p[:, :, 1]),
+            audio_clip=array(out.audio_clip),
+            visual_clip=array(out.visual_clip),
+            clip=array(out.clip.clamp(max=1.0)),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The network's weights."""
+        return self.net.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Puts the network's weights back."""
+        return self.net.load_state_dict(state_dict)
