@@ -1,10 +1,10 @@
-"""A Prefect plugin: ``prefect deployment run extract-features`` finds its deployment by one name.
+"""A Prefect plugin: ``prefect deployment run extract-features`` needs no ``<flow>/`` before it.
 
-Stock Prefect insists on ``<flow>/<deployment>`` and answers a name without a slash with a traceback.
-This plugin resolves such a name when exactly one deployment bears it. Prefect loads it through its
-plugin interface (entry-point group ``prefect.plugins``, hook ``setup_environment``), which the table
-``[tool.prefect.plugins]`` of pyproject.toml switches on in the project's folder; elsewhere set
-``PREFECT_PLUGINS_ENABLED=1``. Names with a slash and all other commands behave as before.
+Stock Prefect answers a name without a slash with a traceback. This plugin resolves such a name when
+exactly one deployment bears it. Prefect loads it through its plugin interface (entry-point group
+``prefect.plugins``, hook ``setup_environment``), which the table ``[tool.prefect.plugins]`` of
+pyproject.toml switches on in the project's folder; elsewhere set ``PREFECT_PLUGINS_ENABLED=1``.
+Names with a slash and all other commands behave as before.
 """
 
 from __future__ import annotations
@@ -61,8 +61,12 @@ def _install() -> str:
     """Wraps the client's look-up by name; returns why not, or an empty string."""
     try:
         from prefect.client.orchestration import PrefectClient
-        from prefect.client.schemas import filters  # noqa: F401  (what resolving will need)
 
+        # What resolving will need is looked up now, where it can still be left to Prefect.
+        from prefect.client.schemas.filters import DeploymentFilterName  # noqa: F401
+        from prefect.client.schemas.sorting import DeploymentSort  # noqa: F401
+
+        _ = PrefectClient.read_deployments, PrefectClient.read_flow
         original = PrefectClient.read_deployment_by_name
     except (ImportError, AttributeError) as error:
         return str(error)
@@ -87,24 +91,31 @@ async def _resolve(client: PrefectClient, name: str) -> str:
     """The full name ``<flow>/<deployment>`` of the one deployment called ``name``.
 
     Raises:
-        SystemExit: With code 1 after one sentence on stderr, where it is not exactly one.
+        SystemExit: With one sentence for stderr (exit code 1), where it is not exactly one.
     """
+    import httpx
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
     bearing = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-    found = await _full_names(client, bearing)
+    try:
+        found = await _full_names(client, bearing)
+    except httpx.TransportError as error:
+        raise _failure(
+            f"no Prefect server answers at {client.api_url}; start one with "
+            "'prefect server start', or correct PREFECT_API_URL."
+        ) from error
     if len(found) == 1:
         return found[0]
     if found:
-        _fail(f"the deployment name {name!r} is ambiguous; give one of: {_listed(found)}.")
+        raise _failure(f"the deployment name {name!r} is ambiguous; give one of: {_listed(found)}.")
     known = await _full_names(client, None)
     if not known:
-        _fail(
+        raise _failure(
             f"there is no deployment {name!r}, nor any other on this server; "
             "start 'python -m flows.serve' in another terminal."
         )
     close = difflib.get_close_matches(name, known, n=len(known), cutoff=0)
-    _fail(f"there is no deployment {name!r}; this server has: {_listed(close)}.")
+    raise _failure(f"there is no deployment {name!r}; this server has: {_listed(close)}.")
 
 
 async def _full_names(client: PrefectClient, bearing: Any) -> list[str]:
@@ -129,7 +140,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _fail(sentence: str) -> None:
-    # Prefect turns exceptions into tracebacks but lets SystemExit through.
-    print(f"error: {sentence}", file=sys.stderr)
-    raise SystemExit(1)
+def _failure(sentence: str) -> SystemExit:
+    # Prefect turns other exceptions into tracebacks; of this one Python prints the text alone.
+    return SystemExit(f"error: {sentence}")

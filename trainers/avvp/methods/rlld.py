@@ -102,10 +102,7 @@ class RLLD:
 
     name = "rlld"
     title = "RLLD"
-    paper = (
-        "Reinforced Label Denoising for Weakly-Supervised Audio-Visual Video Parsing, "
-        "arXiv 2412.19563"
-    )
+    paper = "Reinforced Label Denoising for Weakly-Supervised AVVP, arXiv 2412.19563"
     roles = frozenset({"audio", "visual", "motion"})
     needs = frozenset({"dense_val"})
     supervision = "weak + dense val"
