@@ -77,6 +77,7 @@ class Sources:
         self._by_path: dict[str, tuple[tuple[int, int], str]] = {}
         self._by_name: dict[tuple[str, str], list[str]] = {}
         self._known: dict[tuple[str, str, str], Source] = {}
+        self._resolved: dict[tuple[str, str], dict[str, Source]] = {}
         self._read_to = 0
 
     def resolve(self, manifest: Manifest, rows: Sequence[Row]) -> list[Source]:
@@ -92,9 +93,14 @@ class Sources:
         self._catch_up()
         dataset = manifest.header.dataset
         root = os.path.abspath(manifest.media_root)
+        # Trainers ask for the same rows once a feature and split.
+        before = self._resolved.setdefault((dataset, root), {})
         found: dict[str, Source] = {}
         unknown: dict[str, tuple[str, tuple[int, int]]] = {}
         for video in dict.fromkeys(row.video for row in rows if row.video is not None):
+            if video in before and _unchanged(before[video]):
+                found[video] = before[video]
+                continue
             path = video if os.path.isabs(video) else f"{root}{os.sep}{video}"
             try:
                 stamp = file_stamp(path)
@@ -108,6 +114,7 @@ class Sources:
                 unknown[video] = path, stamp
         if unknown:
             found |= self._learn(dataset, unknown)
+        before.update((video, source) for video, source in found.items() if source.path is not None)
         return [
             _without_video(dataset, row) if row.video is None else found[row.video] for row in rows
         ]
@@ -183,6 +190,14 @@ class Sources:
         names = self._by_name.setdefault((dataset, video), [])
         if digest not in names:
             names.append(digest)
+
+
+def _unchanged(source: Source) -> bool:
+    try:
+        status = os.stat(source.path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == source.stamp
 
 
 def _without_video(dataset: str, row: Row) -> Source:

@@ -15,7 +15,7 @@ from features.sources import Sources
 from features.spec import FeatureSpec
 from features.store.checking import Damage, check_feature
 from features.store.commit import commit_shard
-from features.store.index import FeatureIndex
+from features.store.index import FeatureIndex, Place
 from features.store.layout import RowKey, Shard, ShardRecord
 from features.store.reading import read_rows
 from features.store.table import FeatureTable
@@ -192,24 +192,21 @@ class Store:
             UserError: If rows were never extracted, or a shard is damaged.
         """
         index = self.index(info.folder.name)
-        held = frozenset() if index is None else index
-        keys: list[RowKey] = []
+        places: list[Place] = []
         absent: list[str] = []
         for row, source in zip(rows, self.sources.resolve(manifest, rows), strict=True):
-            for media in source.media:
-                key = RowKey(media, row.start, row.end)
-                if key in held:
-                    keys.append(key)
-                    break
-            else:
+            place = None if index is None else index.find(source.media, row.start, row.end)
+            if place is None:
                 absent.append(row.id)
+            else:
+                places.append(place)
         if index is None or absent:
             raise UserError(
                 f"{len(absent)} of {len(rows)} rows have no {info.name} in the store {self.path} "
                 f"(the first is {absent[0]!r}); extract them with python -m flows.extract "
                 f"--manifest {manifest.path} --store {self.path} --features {info.name}."
             )
-        return read_rows(index, [row.id for row in rows], keys, name=info.label)
+        return read_rows(index, [row.id for row in rows], places, name=info.label)
 
     def verify(self, *, on_shard: Callable[[bool], None] | None = None) -> list[Damage]:
         """Hashes and opens every shard; nothing is changed.
