@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from features.demo import ensure_demo
-
 from features.store import Store
 from pipeline.cli import DONE, PARTIAL, Parser, read_config, run
 from pipeline.errors import UserError
@@ -136,13 +135,21 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
-    for split, epoch in (("val", "selected"), ("test", "selected"), ("test", "last")):
-        print_table(results_table(results, split=split, epoch=epoch))
     first = group_seeds(results)[0][0]
+    trained = first["updates"] > 0
+    shown = [("val", "selected"), ("test", "selected"), ("test", "last")]
+    for split, epoch in shown if trained else shown[:2]:
+        title = None if trained else f"{split}, F-scores in percent"
+        print_table(results_table(results, split=split, epoch=epoch, title=title))
+    how = (
+        f"schedule {first['schedule']} ({first['updates']} updates), "
+        f"selected by {first['selection']['metric']}"
+        if trained
+        else "nothing is trained"
+    )
     print(
         f"data {first['dataset']}, annotations {str(first['annotations'])[:12]}, filter "
-        f"{first['filter']}, schedule {first['schedule']} ({first['updates']} updates), "
-        f"selected by {first['selection']['metric']}"
+        f"{first['filter']}, {how}"
     )
 
 

@@ -54,6 +54,24 @@ class EvalSplit:
     dense: np.ndarray | None
     truth: Truth | None
 
+    def subset(self, rows: Sequence[int]) -> EvalSplit:
+        """Some of the clips that have features.
+
+        Args:
+            rows: (K,) positions among the M clips of ``inputs``.
+        """
+        index = np.asarray(rows, dtype=np.int64)
+        chosen = np.flatnonzero(self.present)[index]
+        dense = None if self.dense is None else self.dense[chosen]
+        return EvalSplit(
+            ids=tuple(self.ids[n] for n in chosen),
+            inputs=self.inputs[torch.from_numpy(index)],
+            present=np.ones(len(index), dtype=bool),
+            labels=self.labels[chosen],
+            dense=dense,
+            truth=None if dense is None else Truth(dense[:, :, 0], dense[:, :, 1]),
+        )
+
 
 @dataclass(frozen=True)
 class ParsingData:

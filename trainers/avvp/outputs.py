@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +18,14 @@ from pipeline.files import write_atomic
 from trainers.avvp.data import HOP, EvalSplit
 from trainers.avvp.interface import Prediction
 
-__all__ = ["EVENT_COLUMNS", "event_rows", "write_events", "write_labels", "write_predictions"]
+__all__ = [
+    "EVENT_COLUMNS",
+    "event_rows",
+    "write_events",
+    "write_labels",
+    "write_predictions",
+    "write_verdict",
+]
 
 EVENT_COLUMNS = ("id", "modality", "onset", "offset", "label", "probability")
 
@@ -61,6 +70,29 @@ def write_labels(
             file.create_dataset(modality, data=np.asarray(scores, dtype=np.float32))
 
     _write_h5(path, fill)
+
+
+def write_verdict(path: Path, classes: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Writes what a denoiser found out about the labels, if it says so.
+
+    Args:
+        path: JSON to write.
+        classes: C names.
+        values: `trainers.fitting.FitState.values`. Read are ``noise_ratios`` (2, C) of JoMoLD,
+            ``removed`` (2, C) and ``curves`` (a row an episode) of RLLD; modality 0 is audio.
+    """
+    found: dict[str, Any] = {}
+    for key in ("noise_ratios", "removed"):
+        if key in values:
+            rows = np.asarray(values[key]).tolist()
+            found[key] = {
+                modality: dict(zip(classes, row, strict=True))
+                for modality, row in zip(("audio", "visual"), rows, strict=True)
+            }
+    if "curves" in values:
+        found["curves"] = values["curves"]
+    if found:
+        write_atomic(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 def event_rows(

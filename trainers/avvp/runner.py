@@ -16,7 +16,7 @@ from pipeline.manifest import Manifest
 from trainers.avvp.data import EvalSplit, ParsingData, noise_of
 from trainers.avvp.evaluation import blank_metrics, evaluate, predict_split
 from trainers.avvp.interface import METHODS, Hyperparameters, Method, Prediction, Predictor
-from trainers.avvp.outputs import write_labels, write_predictions
+from trainers.avvp.outputs import write_labels, write_predictions, write_verdict
 from trainers.detection import detection_metrics
 from trainers.fitting import FitState, Selection
 from trainers.random import RandomState
@@ -180,6 +180,10 @@ class _Bookkeeper:
 
     def _evaluate(self, predictor: Predictor, name: str) -> dict[str, Any]:
         split = self.data.splits[name]
+        # A method rewarded on part of the validation clips is selected on the others.
+        unseen = self.state.values.get("selection_rows") if name == "val" else None
+        if unseen is not None:
+            split = split.subset(unseen)
         return evaluate(predict_split(predictor, split), split, self.settings.filter)
 
     def _test(self, predictor: Predictor, epoch: int, rule: Selection) -> dict[str, Any]:
@@ -273,6 +277,7 @@ def _finish(
         },
         run.path / "checkpoint.pt",
     )
+    write_verdict(run.path / "denoiser.json", data.view.classes, state.values)
     results = _results(settings, manifest, data, method, predictions, book, seconds)
     if detection:
         results["metrics"]["train"] = detection

@@ -151,7 +151,7 @@ class NetPredictor:
             return Prediction.concatenate(
                 [
                     self._batch(inputs[start : start + self.batch_size], device)
-                    for start in range(0, len(inputs), self.batch_size)
+                    for start in range(0, max(1, len(inputs)), self.batch_size)
                 ]
             )
         finally:

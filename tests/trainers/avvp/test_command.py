@@ -46,6 +46,7 @@ def test_a_run_leaves_what_the_contract_says(
     run = _only(tmp_path)
     assert {p.name for p in run.iterdir()} == {
         "config.json", "environment.json", "metrics.jsonl", "results.json", "predictions.h5",
+        "denoiser.json",
         "labels.h5", "checkpoint.pt", "DONE",
     }  # fmt: skip
     results = json.loads((run / "results.json").read_text())
@@ -83,6 +84,9 @@ def test_a_run_leaves_what_the_contract_says(
             if name != "id":
                 assert (dataset[:] >= 0).all()
                 assert (dataset[:] <= 1).all()
+    verdict = json.loads((run / "denoiser.json").read_text())
+    assert set(verdict["noise_ratios"]["visual"]) == set(read_manifest(corpus[0]).classes)
+    assert all(0 <= ratio <= 1 for ratio in verdict["noise_ratios"]["visual"].values())
     with h5py.File(run / "labels.h5") as file:
         assert file["visual"].shape == (32, 5)
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
@@ -90,6 +94,23 @@ def test_a_run_leaves_what_the_contract_says(
     out = capsys.readouterr().out
     assert "jomold" in out
     assert str(run) in out
+
+
+def test_rlld_can_be_selected_on_clips_that_no_reward_has_seen(
+    corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    small = [*SMALL, "--episode-length", "2"]
+    for name, more in (("whole", []), ("split", ["--reward-split"])):
+        assert _train(corpus, tmp_path / name, "--method", "rlld", *small, *more) == 0
+    whole, split = (
+        json.loads((_only(tmp_path / name) / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("whole", "split")
+    )
+    assert whole["test"] != {}
+    assert whole["val"] != split["val"]
+    verdict = json.loads((_only(tmp_path / "split") / "denoiser.json").read_text())
+    assert set(verdict) == {"removed", "curves"}
+    assert verdict["curves"]
 
 
 def test_finished_runs_are_found_and_seeds_are_separate(

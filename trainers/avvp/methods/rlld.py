@@ -138,7 +138,7 @@ class RLLD:
         if view.dense_val is None:
             raise UserError(
                 "RLLD is rewarded on dense validation labels and was given none; use a manifest "
-                "that has them and leave --no-dense-val out, or a weakly supervised method."
+                "that has them, or a weakly supervised method."
             )
         build = partial(self.build, view.inputs.widths, view.classes, hp)
         predictor = initialise(rng, "net", build)
