@@ -14,7 +14,6 @@ import numpy as np
 
 from pipeline.mel import LogMelSpec, log_mel
 
-
 __all__ = [
     "AUDIO_RATE",
     "AUDIO_WIDTH",
@@ -241,7 +240,7 @@ def _segment_picture(frames: np.ndarray) -> np.ndarray:
             *_orientation_blocks(magnitude, direction % _ORIENTATIONS, moving),
             *_histograms(_patterns(luma), moving, _UNIFORM),
             *_histograms(_colour_codes(frames), moving, _COLOURS**3),
-            *_motion_blocks(luma, moving, direction),
+            *_motion_blocks(luma, moving, magnitude, direction),
         ]
     )
     return values.astype(np.float32)
@@ -364,7 +363,9 @@ def _root_share(counts: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / max(counts.sum(), 1.0))
 
 
-def _motion_blocks(luma: np.ndarray, moving: np.ndarray, direction: np.ndarray) -> list[np.ndarray]:
+def _motion_blocks(
+    luma: np.ndarray, moving: np.ndarray, magnitude: np.ndarray, direction: np.ndarray
+) -> list[np.ndarray]:
     """Where, how much, in which direction and along which path the picture moves."""
     cells = _cell_index(luma.shape[1:])
     grid = np.bincount(cells.ravel(), moving.sum(axis=0).ravel(), _GRID) * (_GRID / moving.size)
@@ -373,7 +374,8 @@ def _motion_blocks(luma: np.ndarray, moving: np.ndarray, direction: np.ndarray) 
     flow = np.zeros(_DIRECTIONS)
     if len(luma) > 1:
         change = luma[1:] - luma[:-1]
-        weight = np.abs(change)
+        # Flat ground has no direction, whatever passes over it.
+        weight = np.minimum(np.abs(change), magnitude[1:])
         weight *= weight > _MOTION_DEADZONE
         # A pixel that grows brighter as its pattern passes moves against its gradient.
         course = (direction[1:] + _ORIENTATIONS * (change > 0).view(np.uint8)) % _DIRECTIONS

@@ -117,32 +117,37 @@ class _Track:
 
     def add(self, block: Decoded, *, damaged: str | None) -> None:
         """Takes the next decoded block; ``damaged`` says why packets just before it are lost."""
+        frame, begin, end = block.frame, block.begin, block.end
         if damaged is not None:
-            self._lose(block.begin, damaged)
+            self._lose(begin, damaged)
         if self._reached is None:
-            require_head("sound", block.begin, self._start)
-        self._reached = max(self._reached or 0.0, block.end)
-        index = self._place(block)
-        if block.end <= self._start - _MARGIN or block.begin >= self._end + _MARGIN:
+            require_head("sound", begin, self._start)
+            self._reached = end
+        elif end > self._reached:
+            self._reached = end
+        index = self._place(frame, begin)
+        if end <= self._start - _MARGIN or begin >= self._end + _MARGIN:
             return
         if self._run is None:
-            self._run = _Run(index, block.frame.sample_rate, self._rate)
+            self._run = _Run(index, frame.sample_rate, self._rate)
             if self._run.lead:
-                self._write(self._run.feed(_silence(block.frame, self._run.lead)))
-        block.frame.pts = None
-        self._write(self._run.feed(block.frame))
+                self._write(self._run.feed(_silence(frame, self._run.lead)))
+        frame.pts = None
+        if parts := self._run.feed(frame):
+            self._write(parts)
 
-    def _place(self, block: Decoded) -> int:
+    def _place(self, frame: Any, begin: float) -> int:
         """Index of a block's first sample in the file's time, at the block's own rate."""
-        kind = (block.frame.format.name, block.frame.layout.name, block.frame.sample_rate)
-        index = round(block.begin * block.frame.sample_rate)
-        if kind == self._kind and abs(index - self._due) <= _JITTER * block.frame.sample_rate:
+        rate = frame.sample_rate
+        kind = (frame.format.name, frame.layout.name, rate)
+        index = round(begin * rate)
+        if kind == self._kind and abs(index - self._due) <= _JITTER * rate:
             # Counted, not read from the time stamp: rounded stamps would tear the sound apart.
             index = self._due
         else:
             self._flush()
         self._kind = kind
-        self._due = index + block.frame.samples
+        self._due = index + frame.samples
         return index
 
     def finish(self, *, damaged: str | None) -> None:

@@ -193,6 +193,7 @@ class StreamReader:
     def _decode(self) -> Iterator[Decoded]:
         self._untouched = False
         expected = 0.0
+        tick, zero, audio = self._tick, self._origin, self.kind == "audio"
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -202,9 +203,14 @@ class StreamReader:
                 self._fail(error)
                 continue
             for frame in frames:
-                ticks = frame.dts if frame.pts is None else frame.pts
-                begin = expected if ticks is None else ticks * self._tick - self._origin
-                duration = self._duration(frame)
+                ticks = frame.pts
+                if ticks is None:
+                    ticks = frame.dts
+                begin = expected if ticks is None else ticks * tick - zero
+                if audio:
+                    duration = frame.samples / frame.sample_rate
+                else:
+                    duration = frame.duration * tick or self._step
                 expected = begin + duration
                 yield Decoded(frame, begin, duration)
 
@@ -223,11 +229,6 @@ class StreamReader:
             if packet is None:
                 return
             yield packet
-
-    def _duration(self, frame: Any) -> float:
-        if self.kind == "audio":
-            return frame.samples / frame.sample_rate
-        return frame.duration * self._tick if frame.duration else self._step
 
     def _fail(self, error: Exception) -> None:
         self.failure = brief(error)

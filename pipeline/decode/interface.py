@@ -128,11 +128,13 @@ class Deadline:
 
     def pause(self) -> None:
         """Stops counting while a consumer works on a frame."""
-        self._spent += time.monotonic() - self._since
+        if self._seconds is not None:
+            self._spent += time.monotonic() - self._since
 
     def resume(self) -> None:
         """Counts again."""
-        self._since = time.monotonic()
+        if self._seconds is not None:
+            self._since = time.monotonic()
 
     def check(self) -> None:
         """Raises `MediaError` ``timeout`` when the budget is spent."""

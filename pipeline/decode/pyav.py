@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,11 +60,15 @@ class PyAVDecoder:
         # One reformatter keeps its conversion tables from frame to frame. A second thread costs
         # more than it saves: with PyAV's default of all cores small frames take ten times longer.
         reformatter = VideoReformatter()
+
+        def convert(frame: Any) -> np.ndarray:
+            rgb = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            return upright(rgb, quarter_turns(frame)) if frame.rotation else rgb
+
         with StreamReader(path, "video", deadline=deadline, threads=self.threads) as reader:
-            for span, shown in _on_screen(reader, times):
-                rgb = reformatter.reformat(shown.frame, format="rgb24", threads=1).to_ndarray()
+            for item in _on_screen(reader, times.tolist(), convert):
                 deadline.pause()
-                yield span, upright(rgb, quarter_turns(shown.frame))
+                yield item
                 deadline.resume()
 
 
@@ -73,40 +78,48 @@ def quarter_turns(frame: Any) -> int:
     return round(-frame.rotation / 90) % 4 * 90
 
 
-def _on_screen(reader: StreamReader, times: np.ndarray) -> Iterator[tuple[slice, Decoded]]:
+def _on_screen(
+    reader: StreamReader, times: list[float], convert: Callable[[Any], np.ndarray]
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields what is on screen at ascending moments, (n,) seconds, with the moments it covers.
 
     Raises:
         MediaError: If a moment has no picture.
     """
-    done = 0
+    # Moments are Python's floats: comparing NumPy's one by one would cost as much as small frames.
+    done, due = 0, times[0]
     failures = 0
     may_jump = True
     shown: Decoded | None = None
+    image: np.ndarray | None = None
     pictures = reader.read_from(times[0])
     while (picture := next(pictures, None)) is not None:
-        if shown is not None and picture.begin <= shown.begin:
+        begin = picture.begin - BOUNDARY
+        if shown is not None and begin <= shown.begin:
             continue
-        if times[done] < picture.begin - BOUNDARY:
+        if due < begin:
             if shown is None:
-                _check_head(reader, picture, times[done])
+                _check_head(reader, picture, due)
             else:
-                until = int(np.searchsorted(times, picture.begin - BOUNDARY))
+                until = bisect_left(times, begin, done)
                 if reader.failures > failures:
                     _check_gap(reader, shown, times[until - 1])
-                yield slice(done, until), shown
-                done = until
-                if done == len(times):
+                yield slice(done, until), convert(shown.frame) if image is None else image
+                if until == len(times):
                     return
+                done, due = until, times[until]
         shown, failures = picture, reader.failures
-        if may_jump and times[done] - picture.begin > NEAR:
-            pictures, may_jump = _jump(reader, times[done], picture)
+        # Only the next picture tells for certain that this one is wanted, but by then its pixels
+        # have left the processor's cache: where its own duration tells, it is converted at once.
+        image = convert(picture.frame) if begin <= due < picture.end else None
+        if may_jump and due - begin > NEAR:
+            pictures, may_jump = _jump(reader, due, picture)
     if shown is None:
         raise _no_picture(reader)
     if reader.failures > failures:
         _check_gap(reader, shown, times[-1])
     require_tail("video", shown.end, times[-1])
-    yield slice(done, len(times)), shown
+    yield slice(done, len(times)), convert(shown.frame) if image is None else image
 
 
 def _jump(reader: StreamReader, target: float, shown: Decoded) -> tuple[Iterator[Decoded], bool]:

@@ -1,0 +1,5 @@
+"""The embedded corpus: short films with sound, rendered with known events and LLP's label noise."""
+
+from pipeline.demo.corpus import CORPUS_VERSION, DATASET, build_corpus, default_corpus_folder
+
+__all__ = ["CORPUS_VERSION", "DATASET", "build_corpus", "default_corpus_folder"]

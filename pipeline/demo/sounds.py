@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.demo.timelines import SECONDS, Timeline
 
-__all__ = ["SOUND_RATE", "render_sound"]
+__all__ = ["SOUNDS", "SOUND_RATE", "render_sound"]
 
 SOUND_RATE = 16_000
 """Samples a second of a rendered clip, mono."""
@@ -20,10 +20,13 @@ SOUND_RATE = 16_000
 _SAMPLES = SECONDS * SOUND_RATE
 _TIME = np.arange(_SAMPLES, dtype=np.float32) / np.float32(SOUND_RATE)
 _FREQUENCY = np.fft.rfftfreq(_SAMPLES, 1 / SOUND_RATE).astype(np.float32)
+_OCTAVE = np.log2(np.maximum(_FREQUENCY, np.float32(20)))
 
-_EVENT_DB = (-12.0, 0.0)
-_NOISE_DB = (-24.0, -10.0)
-_DISTRACTOR_DB = (-16.0, -4.0)
+_EVENT_DB = (-8.0, 0.0)
+_NOISE_DB = (-26.0, -14.0)
+_DISTRACTOR_DB = (-3.0, 5.0)
+_COLOUR_DB = 4.0
+"""How far the microphone lifts or dims a range of frequencies."""
 _RAMP = 0.03
 """Seconds in which an event fades in and out, inside its own second."""
 _PEAK = 0.9
@@ -48,9 +51,10 @@ def render_sound(timeline: Timeline, rng: np.random.Generator) -> np.ndarray:
         timeline.classes, timeline.audio, rng.spawn(len(timeline.classes)), strict=True
     ):
         if active.any():
-            mix += _SOUNDS[c](own) * _gate(active) * _decibels(own.uniform(*_EVENT_DB))
+            mix += SOUNDS[c](own) * _gate(active) * _decibels(own.uniform(*_EVENT_DB))
+    mix = _filter(mix, _microphone(rng))
     # Loudness says nothing of the number of events.
-    mix *= _decibels(rng.uniform(-9.0, 0.0)) * 0.2 / np.sqrt(np.mean(mix**2))
+    mix *= _decibels(rng.uniform(-12.0, 0.0)) * np.float32(0.2)
     return (mix / max(1.0, np.abs(mix).max() / _PEAK)).astype(np.float32)
 
 
@@ -59,13 +63,20 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     tilt = rng.uniform(-1.2, 0.2)
     noise = _filter(_noise(rng), _tilt(tilt)) * _decibels(rng.uniform(*_NOISE_DB))
     noise *= 1 + 0.4 * np.sin(2 * np.pi * rng.uniform(0.1, 0.5) * _TIME + rng.uniform(0, 6))
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(3, 7)):
         kind = _DISTRACTORS[rng.integers(len(_DISTRACTORS))]
         first = rng.integers(SECONDS)
         seconds = np.arange(SECONDS)
-        active = (seconds >= first) & (seconds < first + rng.integers(1, 5))
+        active = (seconds >= first) & (seconds < first + rng.integers(1, 3))
         noise += kind(rng) * _gate(active) * _decibels(rng.uniform(*_DISTRACTOR_DB))
     return noise
+
+
+def _microphone(rng: np.random.Generator) -> np.ndarray:
+    """The colour that a recording adds: a smooth random gain over the octaves."""
+    knots = np.linspace(np.log2(40.0), _OCTAVE[-1], 6)
+    level = np.interp(_OCTAVE, knots, rng.normal(0, _COLOUR_DB, len(knots)))
+    return (10 ** (level / 20)).astype(np.float32)
 
 
 def _gate(active: np.ndarray) -> np.ndarray:
@@ -107,10 +118,10 @@ def _tilt(slope: float, corner: float = 100.0) -> np.ndarray:
 
 def _resonances(*peaks: Resonance) -> np.ndarray:
     """A sum of bells over the logarithm of frequency."""
-    octave = np.log2(np.maximum(_FREQUENCY, 20.0))
-    gain = np.zeros_like(octave)
+    gain = np.zeros_like(_OCTAVE)
     for centre, width, height in peaks:
-        gain += height * np.exp(-0.5 * ((octave - np.log2(centre)) / width) ** 2)
+        distance = (_OCTAVE - np.float32(np.log2(centre))) * np.float32(1 / width)
+        gain += np.float32(height) * np.exp(np.float32(-0.5) * distance * distance)
     return gain
 
 
@@ -141,15 +152,21 @@ def _onsets(rng: np.random.Generator, pace: float, jitter: float) -> np.ndarray:
 
 def _beats(onsets: np.ndarray, attack: float, decay: float) -> np.ndarray:
     """An envelope (n,) that rises and dies away at every onset; times in seconds."""
-    index = np.searchsorted(onsets, _TIME, side="right") - 1
-    since = np.where(index >= 0, _TIME - onsets[index.clip(0)], np.inf).astype(np.float32)
-    return np.minimum(since / np.float32(attack), 1.0) * np.exp(-since / np.float32(decay))
+    # Before the first beat lies the end of one that began long ago.
+    since = _TIME - _hold(onsets, np.concatenate([[-1e3], onsets]))
+    return np.minimum(since / np.float32(attack), 1.0) * np.exp(since / np.float32(-decay))
 
 
 def _held(rng: np.random.Generator, onsets: np.ndarray, values: Sequence[float]) -> np.ndarray:
     """One value (n,) from a choice for every beat."""
-    drawn = rng.choice(np.asarray(values, dtype=np.float32), len(onsets) + 1)
-    return drawn[np.searchsorted(onsets, _TIME, side="right")]
+    return _hold(onsets, rng.choice(np.asarray(values, dtype=np.float32), len(onsets) + 1))
+
+
+def _hold(onsets: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Holds the first of (K + 1,) values until the first of K onsets, and so on, (n,) float32."""
+    starts = np.ceil(onsets * SOUND_RATE).astype(int).clip(0, _SAMPLES)
+    lengths = np.diff(np.concatenate([[0], starts, [_SAMPLES]]))
+    return np.repeat(values.astype(np.float32), lengths)
 
 
 def _speech(rng: np.random.Generator) -> np.ndarray:
@@ -171,9 +188,9 @@ def _speech(rng: np.random.Generator) -> np.ndarray:
 
 def _car(rng: np.random.Generator) -> np.ndarray:
     """An engine: a low purr that rises and falls, and the rush of tyres."""
-    engine = _saw(_glide(rng, 0.7, 1.4, 0.5) * rng.uniform(45, 80))
-    body = _filter(engine, _resonances((rng.uniform(110, 200), 0.6, 1.0), (700, 0.5, 0.1)))
-    rush = _filter(_noise(rng), _resonances((rng.uniform(500, 1100), 0.8, 1.0)))
+    engine = _saw(_glide(rng, 0.7, 1.4, 0.5) * rng.uniform(35, 80))
+    body = _filter(engine, _resonances((rng.uniform(110, 250), 0.6, 1.0), (700, 0.5, 0.2)))
+    rush = _filter(_noise(rng), _resonances((rng.uniform(400, 1400), 0.8, 1.0)))
     return _unit(body + rng.uniform(0.5, 1.0) * rush * _glide(rng, 0.4, 1.0, 0.7))
 
 
@@ -225,8 +242,8 @@ def _rooster(rng: np.random.Generator) -> np.ndarray:
 
 def _motorcycle(rng: np.random.Generator) -> np.ndarray:
     """Firing cylinders: bursts of noise fast enough to buzz, that speed up and slow down."""
-    beat = _phase(_glide(rng, 0.7, 1.5, 0.7) * rng.uniform(18, 36)) % 1.0
-    bursts = np.exp(-5 * beat).astype(np.float32)
+    beat = _phase(_glide(rng, 0.7, 1.5, 0.7) * rng.uniform(18, 45)) % 1.0
+    bursts = np.exp(-rng.uniform(2, 5) * beat).astype(np.float32)
     peaks = ((rng.uniform(150, 300), 0.6, 1.0), (rng.uniform(900, 1600), 0.6, 0.5))
     return _unit(_filter(_noise(rng), _resonances(*peaks)) * bursts)
 
@@ -239,7 +256,9 @@ def _guitar(rng: np.random.Generator) -> np.ndarray:
     warm = _filter(string, _resonances((rng.uniform(250, 450), 0.8, 1.0)))
     bright = _filter(string, _resonances((rng.uniform(2000, 3000), 0.8, 1.0)))
     ring = rng.uniform(0.2, 0.4)
-    return _unit(warm * _beats(onsets, 0.004, ring) + 0.6 * bright * _beats(onsets, 0.002, ring / 4))
+    return _unit(
+        warm * _beats(onsets, 0.004, ring) + 0.6 * bright * _beats(onsets, 0.002, ring / 4)
+    )
 
 
 def _telephone(rng: np.random.Generator) -> np.ndarray:
@@ -254,8 +273,9 @@ def _telephone(rng: np.random.Generator) -> np.ndarray:
 
 
 def _whistle(rng: np.random.Generator) -> np.ndarray:
-    """A pure tone that wanders."""
-    phase = _phase(_glide(rng, 0.7, 1.4, 3.0) * rng.uniform(500, 2500))
+    """A tone that wanders, from where a cello plays to where an alarm shrills."""
+    pitch = float(np.exp(rng.uniform(np.log(200), np.log(3500))))
+    phase = _phase(_glide(rng, 0.8, 1.25, 3.0) * pitch)
     return _unit(np.sin(2 * np.pi * phase).astype(np.float32))
 
 
@@ -274,12 +294,12 @@ def _knocks(rng: np.random.Generator) -> np.ndarray:
 
 
 def _hum(rng: np.random.Generator) -> np.ndarray:
-    """A steady machine."""
-    base = rng.uniform(50, 240)
-    return _filter(_saw(base), _tilt(rng.uniform(-1.5, -0.5)))
+    """A steady machine with a resonance somewhere."""
+    peak = (float(np.exp(rng.uniform(np.log(150), np.log(2500)))), 0.6, 1.0)
+    return _filter(_saw(rng.uniform(40, 240)), _resonances(peak, (150, 0.8, 0.5)))
 
 
-_SOUNDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
+SOUNDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
     _speech,
     _car,
     _dog,
@@ -291,5 +311,5 @@ _SOUNDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
     _guitar,
     _telephone,
 )
-"""In the order of the class file."""
+"""In the order of the class file; each gives (SECONDS * SOUND_RATE,) float32 of loudness 1."""
 _DISTRACTORS = (_whistle, _rustle, _knocks, _hum)
