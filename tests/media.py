@@ -71,6 +71,7 @@ def render_clip(
     gop: int = 12,
     b_frames: int = 2,
     rotation: int = 0,
+    clutter: bool = False,
     video: bool = True,
     audio: np.ndarray | None = None,
     audio_rate: int = 16000,
@@ -93,6 +94,7 @@ def render_clip(
         gop: Frames from key frame to key frame.
         b_frames: Frames between two others that are stored after both.
         rotation: Clockwise degrees by which a player has to turn the stored pictures.
+        clutter: Whether a texture moves behind, which makes decoding as dear as that of films.
         video: Whether there is a video stream.
         audio: Samples in [-1, 1], (n,) or (channels, n); None for no audio stream.
         audio_rate: Samples a second of ``audio``.
@@ -126,7 +128,7 @@ def render_clip(
             stream.options = options or {}
             if rotation:
                 stream.set_display_rotation(-rotation)
-            streams.append((stream, list(_pictures(stream, moments, size, rotation))))
+            streams.append((stream, list(_pictures(stream, moments, size, rotation, clutter))))
         if audio is not None:
             sound = container.add_stream(audio_codec, rate=audio_rate, layout=layout)
             streams.append(
@@ -154,11 +156,19 @@ def trimmed_copy(source: Path, target: Path, seconds: float) -> Path:
     return target
 
 
-def _pictures(stream: Any, moments: Sequence[float], size: tuple[int, int], rotation: int) -> Any:
+def _pictures(
+    stream: Any, moments: Sequence[float], size: tuple[int, int], rotation: int, clutter: bool
+) -> Any:
     base = stream.codec_context.time_base
+    texture = np.random.default_rng(0).integers(40, 200, (size[1] // 8 + 1, size[0] // 8 + 1, 3))
+    texture = texture.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     for index, moment in enumerate(moments):
-        stored = np.rot90(draw_index(index % 256, size=size), rotation // 90)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+        picture = draw_index(index % 256, size=size)
+        if clutter:
+            moved = np.roll(texture, (index, 3 * index), axis=(0, 1))[: size[1], : size[0]]
+            picture[size[1] // 2 :] = moved[size[1] // 2 :]
+        stored = np.ascontiguousarray(np.rot90(picture, rotation // 90))
+        frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
         frame.pts, frame.time_base = round(moment / base), base
         yield frame.reformat(format="yuv420p")
 

@@ -42,11 +42,13 @@ class Decoded(NamedTuple):
         frame: PyAV's frame.
         begin: Seconds from the container's start at which it is presented.
         duration: Seconds for which it says to last; 0 where nothing is said.
+        damage: Why packets between the frame before and this one did not decode, if any.
     """
 
     frame: Any
     begin: float
     duration: float
+    damage: str | None = None
 
     @property
     def end(self) -> float:
@@ -99,8 +101,8 @@ def pick_stream(container: Any, kind: Literal["video", "audio"]) -> Any:
 class StreamReader:
     """One stream of a file, decoded in presentation order, with seeks that land early enough.
 
-    A packet that does not decode is left out; ``failures`` counts them and ``failure`` says what
-    was wrong with the last. What decodes is used.
+    A packet that does not decode is left out, and the next frame that does tells so; ``damage``
+    says it of packets after the last frame. What decodes is used.
 
     Args:
         path: The file.
@@ -122,8 +124,7 @@ class StreamReader:
     ) -> None:
         self.path = path
         self.kind = kind
-        self.failure: str | None = None
-        self.failures = 0
+        self.damage: str | None = None
         self._deadline = deadline
         self._threads = threads
         self._container: Any = None
@@ -139,7 +140,11 @@ class StreamReader:
         if self._container is not None:
             self._container.close()
         self._container = open_container(self.path, timeout=self._deadline.left)
-        self._stream = pick_stream(self._container, self.kind)
+        try:
+            self._stream = pick_stream(self._container, self.kind)
+        except MediaError:
+            self._container.close()
+            raise
         for other in self._container.streams:
             if other is not self._stream:
                 # Sound is a hundredth of most files; the rest need not be read for it.
@@ -186,7 +191,7 @@ class StreamReader:
         try:
             self._container.seek(ticks, stream=self._stream)
         except FAILURES as error:
-            self._fail(error)
+            self.damage = brief(error)
             return iter(())
         return self._decode()
 
@@ -200,7 +205,7 @@ class StreamReader:
             except av.error.EOFError:
                 continue
             except FAILURES as error:
-                self._fail(error)
+                self.damage = brief(error)
                 continue
             for frame in frames:
                 ticks = frame.pts
@@ -212,7 +217,8 @@ class StreamReader:
                 else:
                     duration = frame.duration * tick or self._step
                 expected = begin + duration
-                yield Decoded(frame, begin, duration)
+                damage, self.damage = self.damage, None
+                yield Decoded(frame, begin, duration, damage)
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the stream; one that cannot be read is the last."""
@@ -224,15 +230,11 @@ class StreamReader:
             except av.error.ExitError:
                 raise self._deadline.error() from None
             except FAILURES as error:
-                self._fail(error)
+                self.damage = brief(error)
                 return
             if packet is None:
                 return
             yield packet
-
-    def _fail(self, error: Exception) -> None:
-        self.failure = brief(error)
-        self.failures += 1
 
 
 def brief(error: Exception) -> str:

@@ -95,7 +95,7 @@ class DecordDecoder:
         shown = np.searchsorted(video.begins, times + BOUNDARY, side="right") - 1
         indices, starts = np.unique(shown.clip(0), return_index=True)
         stops = np.append(starts[1:], len(times))
-        child = self._idle.pop() if self._idle else _Child()
+        child = self._take()
         try:
             threads = self.threads or threads_for(video.size[0] * video.size[1])
             child.send("open", os.fspath(path), threads)
@@ -119,6 +119,14 @@ class DecordDecoder:
             # After an error, or when the consumer stops early, nobody knows what it is doing.
             if child is not None:
                 child.kill()
+
+    def _take(self) -> _Child:
+        """A child that waits for work, or a new one."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive():
+                return child
+        return _Child()
 
 
 class _Video(NamedTuple):
@@ -218,6 +226,10 @@ class _Child:
             )
         self._connection = Connection(ours.detach())
         self.kill = weakref.finalize(self, _end, self._process, self._connection)
+
+    def alive(self) -> bool:
+        """Whether the process has not ended, of itself or by the system's hand."""
+        return self._process.poll() is None
 
     def send(self, *request: Any) -> None:
         """Asks; see `pipeline.decode.decord_worker`."""

@@ -88,7 +88,6 @@ def _on_screen(
     """
     # Moments are Python's floats: comparing NumPy's one by one would cost as much as small frames.
     done, due = 0, times[0]
-    failures = 0
     may_jump = True
     shown: Decoded | None = None
     image: np.ndarray | None = None
@@ -99,16 +98,15 @@ def _on_screen(
             continue
         if due < begin:
             if shown is None:
-                _check_head(reader, picture, due)
+                _check_head(picture, due)
             else:
                 until = bisect_left(times, begin, done)
-                if reader.failures > failures:
-                    _check_gap(reader, shown, times[until - 1])
+                _check_gap(shown, times[until - 1], picture.damage)
                 yield slice(done, until), convert(shown.frame) if image is None else image
                 if until == len(times):
                     return
                 done, due = until, times[until]
-        shown, failures = picture, reader.failures
+        shown = picture
         # Only the next picture tells for certain that this one is wanted, but by then its pixels
         # have left the processor's cache: where its own duration tells, it is converted at once.
         image = convert(picture.frame) if begin <= due < picture.end else None
@@ -116,8 +114,7 @@ def _on_screen(
             pictures, may_jump = _jump(reader, due, picture)
     if shown is None:
         raise _no_picture(reader)
-    if reader.failures > failures:
-        _check_gap(reader, shown, times[-1])
+    _check_gap(shown, times[-1], reader.damage)
     require_tail("video", shown.end, times[-1])
     yield slice(done, len(times)), convert(shown.frame) if image is None else image
 
@@ -136,23 +133,23 @@ def _jump(reader: StreamReader, target: float, shown: Decoded) -> tuple[Iterator
 
 
 def _no_picture(reader: StreamReader) -> MediaError:
-    if reader.failure is None:
+    if reader.damage is None:
         return MediaError("decode_error", "the video stream holds no picture")
-    return MediaError("decode_error", f"no picture decodes: {reader.failure}")
+    return MediaError("decode_error", f"no picture decodes: {reader.damage}")
 
 
-def _check_head(reader: StreamReader, first: Decoded, wanted: float) -> None:
-    if reader.failure is not None and first.begin - wanted > TAIL_HOLD:
+def _check_head(first: Decoded, wanted: float) -> None:
+    if first.damage is not None and first.begin - wanted > TAIL_HOLD:
         raise MediaError(
-            "decode_error", f"nothing decodes before {first.begin:.3f} s: {reader.failure}"
+            "decode_error", f"nothing decodes before {first.begin:.3f} s: {first.damage}"
         )
     require_head("video", first.begin, wanted)
 
 
-def _check_gap(reader: StreamReader, shown: Decoded, wanted: float) -> None:
+def _check_gap(shown: Decoded, wanted: float, damage: str | None) -> None:
     """Refuses a picture that stands in for lost ones longer than at the ends of a video."""
-    if wanted - shown.end > TAIL_HOLD:
+    if damage is not None and wanted - shown.end > TAIL_HOLD:
         raise MediaError(
             "decode_error",
-            f"nothing decodes between {shown.end:.3f} s and {wanted:.3f} s: {reader.failure}",
+            f"nothing decodes between {shown.end:.3f} s and {wanted:.3f} s: {damage}",
         )

@@ -256,8 +256,8 @@ def test_a_deadline_counts_decoding_and_not_the_consumer(decoder: Decoder, tmp_p
     path = render_clip(tmp_path / "clip.mp4", seconds=3)
     times = np.arange(0.25, 3.0, 0.5)
     indices_at(decoder, path, times)
-    for _ in decoder.frames(path, times, timeout=2.0):
-        time.sleep(0.4)
+    for _ in decoder.frames(path, times, timeout=1.2):
+        time.sleep(0.25)
     with pytest.raises(MediaError) as error:
         list(decoder.frames(path, times, timeout=0.0))
     assert error.value.status == "timeout"
