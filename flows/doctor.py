@@ -193,6 +193,7 @@ def check_gpu() -> Finding:
 def check_pyav() -> Finding:
     """Encodes a clip of two seconds, H.264 and AAC, and decodes it as extraction does."""
     import av
+
     from pipeline.decode import read_audio
 
     with tempfile.TemporaryDirectory() as folder:

@@ -37,13 +37,16 @@ def comparable(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(same(key) for key in SAME_DATA)
 
 
-def compare(results: Sequence[dict[str, Any]], reference: str, metric: str) -> list[dict[str, Any]]:
+def compare(
+    results: Sequence[dict[str, Any]], reference: str, metric: str, *, epoch: str = "selected"
+) -> list[dict[str, Any]]:
     """Pairs every method with a reference method on the seeds that both have.
 
     Args:
         results: Contents of ``results.json`` files, with identity.
         reference: Name of the reference method.
         metric: Key such as ``"segment/type"``.
+        epoch: ``"selected"`` or ``"last"``.
 
     Returns:
         For each other method (configuration) its name and what `paired` says.
@@ -71,12 +74,12 @@ def compare(results: Sequence[dict[str, Any]], reference: str, metric: str) -> l
         base = fitting[0]
         if not base[0]["updates"]:
             base = [{**base[0], "seed": r["seed"]} for r in group]
-        rows.append({"method": group[0]["method"], **paired(group, base, metric)})
+        rows.append({"method": group[0]["method"], **paired(group, base, metric, epoch=epoch)})
     return rows
 
 
-def _paired_table(rows: Sequence[dict[str, Any]], reference: str, metric: str) -> Table:
-    table = Table(title=f"difference to {reference}, {metric}, test, selected epoch",
+def _paired_table(rows: Sequence[dict[str, Any]], reference: str, metric: str, epoch: str) -> Table:
+    table = Table(title=f"difference to {reference}, {metric}, test, {epoch} epoch",
                   title_justify="left")  # fmt: skip
     for name in ("method", "seeds", "mean d", "sd d", "t", "needed", "verdict", "d by seed"):
         table.add_column(name, no_wrap=True)
@@ -100,12 +103,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="+", help="folders that hold finished runs")
     parser.add_argument("--paired-to", metavar="METHOD", help="compare all others with this one")
     parser.add_argument("--metric", default="segment/type", help="metric of the comparison")
+    parser.add_argument(
+        "--epoch", choices=["selected", "last"], default="selected", help="epoch of the comparison"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
     if args.metric not in METRIC_TITLES:
         raise unknown_name("metric", args.metric, METRIC_TITLES)
     results = [read_results(path) for path in find_runs(args.runs)]
-    rows = compare(results, args.paired_to, args.metric) if args.paired_to else None
+    rows = (
+        compare(results, args.paired_to, args.metric, epoch=args.epoch) if args.paired_to else None
+    )
     if args.json:
         print(json.dumps({"results": results, "paired": rows}, indent=1))
         return DONE
@@ -123,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
             title = f"the same (selected epoch) with {hidden} deleted from the picture"
             print_table(results_table(never, which="metrics_never_visible", title=title))
     if rows is not None:
-        print_table(_paired_table(rows, args.paired_to, args.metric))
+        print_table(_paired_table(rows, args.paired_to, args.metric, args.epoch))
     return DONE
 
 

@@ -94,11 +94,19 @@ def results_table(
     return table
 
 
-def paired(ours: Sequence[Result], reference: Sequence[Result], metric: str) -> dict[str, Any]:
-    """Compares two methods on the seeds that both have (test split, selected epoch).
+def paired(
+    ours: Sequence[Result], reference: Sequence[Result], metric: str, *, epoch: str = "selected"
+) -> dict[str, Any]:
+    """Compares two methods on the seeds that both have (test split).
 
     With d the difference a seed, a claim "ours is above" holds if mean(d) / (sd(d) / sqrt(n))
     exceeds the two-sided 5 % point of Student's t with n - 1 degrees of freedom (2.78 for n = 5).
+
+    Args:
+        ours, reference: Results of two methods, one a seed.
+        metric: Key such as ``"segment/type"``.
+        epoch: ``"selected"`` or ``"last"``; rules of selection differ between methods, and can
+            decide a comparison alone.
 
     Returns:
         ``seeds, differences, mean, sd, t, critical, above, below``; ``t`` is None with fewer than
@@ -106,9 +114,9 @@ def paired(ours: Sequence[Result], reference: Sequence[Result], metric: str) -> 
     """
     from scipy.stats import t as student
 
-    theirs = {r["seed"]: r["metrics"]["test"]["selected"][metric] for r in reference}
+    theirs = {r["seed"]: r["metrics"]["test"][epoch][metric] for r in reference}
     pairs = {
-        r["seed"]: r["metrics"]["test"]["selected"][metric] - theirs[r["seed"]]
+        r["seed"]: r["metrics"]["test"][epoch][metric] - theirs[r["seed"]]
         for r in ours
         if r["seed"] in theirs
     }
