@@ -38,7 +38,12 @@ def comparable(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def compare(
-    results: Sequence[dict[str, Any]], reference: str, metric: str, *, epoch: str = "selected"
+    results: Sequence[dict[str, Any]],
+    reference: str,
+    metric: str,
+    *,
+    epoch: str = "selected",
+    which: str = "metrics",
 ) -> list[dict[str, Any]]:
     """Pairs every method with a reference method on the seeds that both have.
 
@@ -47,6 +52,7 @@ def compare(
         reference: Name of the reference method.
         metric: Key such as ``"segment/type"``.
         epoch: ``"selected"`` or ``"last"``.
+        which: See `paired`.
 
     Returns:
         For each other method (configuration) its name and what `paired` says.
@@ -74,13 +80,16 @@ def compare(
         base = fitting[0]
         if not base[0]["updates"]:
             base = [{**base[0], "seed": r["seed"]} for r in group]
-        rows.append({"method": group[0]["method"], **paired(group, base, metric, epoch=epoch)})
+        found = paired(group, base, metric, epoch=epoch, which=which)
+        rows.append({"method": group[0]["method"], **found})
     return rows
 
 
-def _paired_table(rows: Sequence[dict[str, Any]], reference: str, metric: str, epoch: str) -> Table:
-    table = Table(title=f"difference to {reference}, {metric}, test, {epoch} epoch",
-                  title_justify="left")  # fmt: skip
+def _paired_table(
+    rows: Sequence[dict[str, Any]], reference: str, metric: str, epoch: str, filter_name: str
+) -> Table:
+    title = f"difference to {reference}, {metric}, test, {epoch} epoch, {filter_name} filter"
+    table = Table(title=title, title_justify="left")
     for name in ("method", "seeds", "mean d", "sd d", "t", "needed", "verdict", "d by seed"):
         table.add_column(name, no_wrap=True)
     for row in rows:
@@ -106,14 +115,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--epoch", choices=["selected", "last"], default="selected", help="epoch of the comparison"
     )
+    parser.add_argument(
+        "--filter",
+        choices=["own", "modality"],
+        default="own",
+        help="compare each under its method's filter, or both under the modality filter",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
     if args.metric not in METRIC_TITLES:
         raise unknown_name("metric", args.metric, METRIC_TITLES)
     results = [read_results(path) for path in find_runs(args.runs)]
-    rows = (
-        compare(results, args.paired_to, args.metric, epoch=args.epoch) if args.paired_to else None
-    )
+    rows = None
+    if args.paired_to:
+        which = "metrics" if args.filter == "own" else "metrics_modality"
+        rows = compare(results, args.paired_to, args.metric, epoch=args.epoch, which=which)
     if args.json:
         print(json.dumps({"results": results, "paired": rows}, indent=1))
         return DONE
@@ -131,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
             title = f"the same (selected epoch) with {hidden} deleted from the picture"
             print_table(results_table(never, which="metrics_never_visible", title=title))
     if rows is not None:
-        print_table(_paired_table(rows, args.paired_to, args.metric, args.epoch))
+        print_table(_paired_table(rows, args.paired_to, args.metric, args.epoch, args.filter))
     return DONE
 
 

@@ -95,7 +95,12 @@ def results_table(
 
 
 def paired(
-    ours: Sequence[Result], reference: Sequence[Result], metric: str, *, epoch: str = "selected"
+    ours: Sequence[Result],
+    reference: Sequence[Result],
+    metric: str,
+    *,
+    epoch: str = "selected",
+    which: str = "metrics",
 ) -> dict[str, Any]:
     """Compares two methods on the seeds that both have (test split).
 
@@ -107,6 +112,8 @@ def paired(
         metric: Key such as ``"segment/type"``.
         epoch: ``"selected"`` or ``"last"``; rules of selection differ between methods, and can
             decide a comparison alone.
+        which: ``"metrics"`` (each under its method's own filter) or ``"metrics_modality"`` (both
+            under one).
 
     Returns:
         ``seeds, differences, mean, sd, t, critical, above, below``; ``t`` is None with fewer than
@@ -114,9 +121,9 @@ def paired(
     """
     from scipy.stats import t as student
 
-    theirs = {r["seed"]: r["metrics"]["test"][epoch][metric] for r in reference}
+    theirs = {r["seed"]: r[which]["test"][epoch][metric] for r in reference}
     pairs = {
-        r["seed"]: r["metrics"]["test"][epoch][metric] - theirs[r["seed"]]
+        r["seed"]: r[which]["test"][epoch][metric] - theirs[r["seed"]]
         for r in ours
         if r["seed"] in theirs
     }

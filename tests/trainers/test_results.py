@@ -97,6 +97,9 @@ def test_a_claim_needs_t_above_2_78_on_five_seeds() -> None:
     assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 5**0.5))
     assert (found["critical"], found["above"], found["below"]) == (2.78, True, False)
     assert paired(base, ours, "segment/type")["below"]
+    same = {**ours[0], "metrics_modality": base[0]["metrics"]}
+    under = [{**r, "metrics_modality": r["metrics"]} for r in base[:1]]
+    assert paired([same], under, "segment/type", which="metrics_modality")["differences"] == [0.0]
     noisy = [_result("x", s, 50.0 + s + e) for s, e in enumerate((5.0, -5.0, 5.0, -5.0, 1.0))]
     assert not paired(noisy, base, "segment/type")["above"]
     assert paired(ours[:2], base[3:], "segment/type")["seeds"] == []
