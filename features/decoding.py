@@ -48,7 +48,7 @@ def read_clip(
         if counts[backbone.name] == 0:
             results[backbone.name] = MediaError(
                 "too_short",
-                f"the clip of {end - start:g} s holds no segment of {backbone.grid.hop:g} s",
+                f"the clip of {end - start:g} s holds no segment of {backbone.grid.span:g} s",
             )
     todo = [backbone for backbone in backbones if counts[backbone.name]]
     results |= _read_sound(path, start, end, [b for b in todo if b.modality == "audio"], timeout)
@@ -64,16 +64,16 @@ def _read_sound(
     decoded: dict[tuple[int, float, float], np.ndarray | MediaError] = {}
     results: dict[str, Clip | MediaError] = {}
     for backbone in backbones:
-        segments = backbone.grid.count(start, end)
-        first = start + backbone.grid.origin
-        want = (backbone.audio_rate or 0, first, first + segments * backbone.grid.hop)
+        starts = backbone.grid.starts(start, end)
+        first, last = backbone.grid.extent(start, end)
+        want = (backbone.audio_rate or 0, first, last)
         if want not in decoded:
             decoded[want] = _decode_sound(path, *want, timeout)
         sound = decoded[want]
         if isinstance(sound, MediaError):
             results[backbone.name] = sound
         else:
-            results[backbone.name] = Clip(segments, waveform=sound)
+            results[backbone.name] = Clip(len(starts), waveform=sound, starts=starts - first)
     return results
 
 

@@ -23,7 +23,7 @@ from features.planning import ClipRow, ShardTask
 from features.requests import feature_spec
 from features.sources import file_stamp
 from features.spec import FeatureSpec
-from features.store import Row, Shard, ShardRecord, Store, claim, find_committed, shard_name
+from features.store import Row, RowKey, Shard, ShardRecord, Store, claim, find_committed, shard_name
 from features.store.commit import prepare_folder
 from features.store.layout import SHARD
 from features.store.reading import read_rows
@@ -227,20 +227,20 @@ def _compute(clip: ClipRow, backbone: Backbone, value: Clip | MediaError) -> Row
         # A file that vanished is filed under the pseudo digest: it is redone when it is back.
         key = clip.key._replace(media=clip.gone) if value.status == "missing" else clip.key
         return Row(key, status=value.status, reason=value.reason)
-    return _row(clip.key, backbone, backbone.compute(value), value.segments)
+    return _row(clip.key, backbone, backbone.compute(value))
 
 
-def _row(key: Any, backbone: Backbone, steps: np.ndarray, segments: int) -> Row:
+def _row(key: RowKey, backbone: Backbone, steps: np.ndarray) -> Row:
     if not np.isfinite(steps).all():
         return Row(key, status="decode_error", reason="the features are no finite numbers")
-    return Row(key, steps, backbone.times(segments))
+    return Row(key, steps, backbone.times(key.start, key.end))
 
 
 def _derive(source: Row, backbone: Backbone) -> Row:
     if source.x is None:
         return Row(source.key, status=source.status, reason=source.reason)
     steps = backbone.derive(source.x)
-    return Row(source.key, steps, backbone.times(len(steps)))
+    return Row(source.key, steps, backbone.times(source.key.start, source.key.end))
 
 
 def _derive_from_store(store: Store, clips: Sequence[ClipRow], work: _Work) -> bool:

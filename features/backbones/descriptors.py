@@ -47,9 +47,9 @@ class LogMelStats:
         """See `Backbone`."""
         return {"backbone": self.name, "descriptor": audio_descriptor_spec(), "dtype": self.dtype}
 
-    def times(self, segments: int) -> np.ndarray:
+    def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the middle of every segment."""
-        return self.grid.hop * (np.arange(segments) + 0.5)
+        return self.grid.centers(start, end)
 
     def to(self, device: str) -> None:
         """See `Backbone`; there is nothing to move."""
@@ -83,9 +83,9 @@ class FrameStats:
         """See `Backbone`."""
         return {"backbone": self.name, "descriptor": visual_descriptor_spec(), "dtype": self.dtype}
 
-    def times(self, segments: int) -> np.ndarray:
+    def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the middle of every segment."""
-        return self.grid.hop * (np.arange(segments) + 0.5)
+        return self.grid.centers(start, end)
 
     def to(self, device: str) -> None:
         """See `Backbone`; there is nothing to move."""

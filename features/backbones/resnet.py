@@ -75,9 +75,9 @@ class ResNet152Frames:
             "version": 1,
         }
 
-    def times(self, segments: int) -> np.ndarray:
+    def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the moment of every frame."""
-        return self.grid.frame_times(0.0, segments * self.grid.hop).ravel()
+        return self.grid.frame_times(start, end).ravel() - start
 
     def to(self, device: str) -> None:
         """See `Backbone`."""
@@ -120,9 +120,9 @@ class ResNet152:
             "version": 1,
         }
 
-    def times(self, segments: int) -> np.ndarray:
+    def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the middle of every segment."""
-        return self.grid.hop * (np.arange(segments) + 0.5)
+        return self.grid.centers(start, end)
 
     def to(self, device: str) -> None:
         """See `Backbone`."""

@@ -113,9 +113,9 @@ class VGGish:
             "version": 1,
         }
 
-    def times(self, segments: int) -> np.ndarray:
+    def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the middle of every window."""
-        return self.grid.centers(0.0, segments * self.grid.hop)
+        return self.grid.centers(start, end)
 
     def to(self, device: str) -> None:
         """See `Backbone`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from features.sources import Sources
+from features.sources import Sources, row_media
 from features.spec import FeatureSpec
 from features.store.checking import Damage, check_feature
 from features.store.commit import commit_shard
@@ -65,10 +65,15 @@ class FeatureInfo:
         return self.shape[-1] if self.shape else 1
 
     @property
+    def imported(self) -> bool:
+        """Whether somebody else computed it: its rows are then keyed by manifest row."""
+        return "imported" in self.values
+
+    @property
     def hop(self) -> float | None:
-        """Seconds from one segment to the next, where the spec states a grid."""
-        grid = self.values.get("grid")
-        return None if grid is None else float(grid["hop"])
+        """Seconds from one segment to the next, where the spec states a regular grid."""
+        hop = self.values.get("grid", {}).get("hop")
+        return None if hop is None else float(hop)
 
 
 class Store:
@@ -194,8 +199,8 @@ class Store:
         index = self.index(info.folder.name)
         places: list[Place] = []
         absent: list[str] = []
-        for row, source in zip(rows, self.sources.resolve(manifest, rows), strict=True):
-            place = None if index is None else index.find(source.media, row.start, row.end)
+        for row, media in zip(rows, self.media(info, manifest, rows), strict=True):
+            place = None if index is None else index.find(media, row.start, row.end)
             if place is None:
                 absent.append(row.id)
             else:
@@ -203,10 +208,43 @@ class Store:
         if index is None or absent:
             raise UserError(
                 f"{len(absent)} of {len(rows)} rows have no {info.name} in the store {self.path} "
-                f"(the first is {absent[0]!r}); extract them with python -m flows.extract "
-                f"--manifest {manifest.path} --store {self.path} --features {info.name}."
+                f"(the first is {absent[0]!r}); {self._remedy(info, manifest)}."
             )
         return read_rows(index, [row.id for row in rows], places, name=info.label)
+
+    def media(
+        self, info: FeatureInfo, manifest: Manifest, rows: Sequence[ManifestRow]
+    ) -> list[tuple[str, ...]]:
+        """What a feature's rows may be filed under, best first.
+
+        Media are looked at, and hashed where they are new, only for features that were computed
+        from them; imported ones belong to the rows of a manifest.
+
+        Args:
+            info: The feature.
+            manifest: The manifest that the rows belong to.
+            rows: N rows.
+
+        Returns:
+            N tuples of digests.
+        """
+        if info.imported:
+            dataset = manifest.header.dataset
+            return [(row_media(dataset, row.id),) for row in rows]
+        return [source.media for source in self.sources.resolve(manifest, rows)]
+
+    def _remedy(self, info: FeatureInfo, manifest: Manifest) -> str:
+        """How rows that a feature lacks are made."""
+        where = f"--manifest {manifest.path} --store {self.path}"
+        if not info.imported:
+            return f"extract them with python -m flows.extract {where} --features {info.name}"
+        kind = info.values["imported"]["format"]
+        what = "FILE" if kind == "hdf5" else "FOLDER"
+        name = "" if kind == "llp" else f" --name {info.name}"
+        return (
+            f"import them with python -m features import-{kind} {what}{name} {where}, from the "
+            f"{'file' if kind == 'hdf5' else 'folder'} that the others came from"
+        )
 
     def verify(self, *, on_shard: Callable[[bool], None] | None = None) -> list[Damage]:
         """Hashes and opens every shard; nothing is changed.
