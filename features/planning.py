@@ -2,102 +2,29 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from features.backbones.interface import Backbone
 from features.requests import FeatureRequest, feature_spec, make_requests
 from features.sources import Source, missing_media
 from features.spec import FeatureSpec
-from features.store import RowKey, Store
-from features.store.index import FeatureIndex
+from features.store import Store
+from features.store.index import FeatureIndex, Place
+from features.tasks import ClipRow, ShardTask, ShardTasks
 from pipeline.decode import open_decoder
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
+from pipeline.manifest import Row as ManifestRow
 
-__all__ = ["ClipRow", "Plan", "ShardTask", "choose_device", "plan"]
+__all__ = ["ClipRow", "Plan", "ShardTask", "ShardTasks", "choose_device", "plan"]
 
-
-class ClipRow(NamedTuple):
-    """One clip to extract, as plain values.
-
-    Attributes:
-        media: Digest of its video when the plan was made, or the pseudo digest of a missing one.
-        start, end: Seconds in the file.
-        path: The video, or None where there is none to read.
-        stamp: The file's size and modification time in nanoseconds when the plan was made.
-        gone: The pseudo digest to file the clip under should the video be missing.
-        problem: Why there is no video.
-    """
-
-    media: str
-    start: float
-    end: float
-    path: str | None
-    stamp: tuple[int, int] | None
-    gone: str
-    problem: str = ""
-
-    @property
-    def key(self) -> RowKey:
-        """What the clip's features are filed under."""
-        return RowKey(self.media, self.start, self.end)
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard's worth of work: plain values only, so that it can travel as JSON or pickle.
-
-    Attributes:
-        store: The store's folder.
-        features: What the rows lack.
-        rows: The clips, in manifest order.
-        decoder: Name of the video decoder.
-        device: ``"cpu"`` or ``"cuda"``.
-        timeout: Seconds that decoding one clip's pictures may take, and its sound.
-    """
-
-    store: str
-    features: tuple[FeatureRequest, ...]
-    rows: tuple[ClipRow, ...]
-    decoder: str = "pyav"
-    device: str = "cpu"
-    timeout: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The task as plain JSON values."""
-        return {
-            "store": self.store,
-            "features": [
-                [f.name, [list(option) for option in f.options], f.weights, f.random_weights]
-                for f in self.features
-            ],
-            "rows": [list(row) for row in self.rows],
-            "decoder": self.decoder,
-            "device": self.device,
-            "timeout": self.timeout,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ShardTask:
-        """Reads what `to_json` gave."""
-        return cls(
-            value["store"],
-            tuple(
-                FeatureRequest(name, tuple((key, x) for key, x in options), weights, seed)
-                for name, options, weights, seed in value["features"]
-            ),
-            tuple(
-                ClipRow(m, start, end, path, None if stamp is None else tuple(stamp), gone, problem)
-                for m, start, end, path, stamp, gone, problem in value["rows"]
-            ),
-            value["decoder"],
-            value["device"],
-            value["timeout"],
-        )
+PLAN_BLOCK = 4096
+"""Manifest rows that are looked up at a time."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +41,7 @@ class Plan:
         set_aside: Damaged shards that were renamed, to be done again.
     """
 
-    tasks: tuple[ShardTask, ...]
+    tasks: Sequence[ShardTask]
     features: tuple[FeatureSpec, ...]
     rows: int
     cached: int
@@ -176,38 +103,24 @@ def plan(
     set_aside = [
         name for w in wanted if w.index is not None for name in w.index.set_aside_damaged()
     ]
-    sources = store.sources.resolve(manifest, manifest.rows)
-    groups: dict[tuple[tuple[FeatureRequest, ...], tuple[str, ...]], list[ClipRow]] = {}
-    statuses: dict[str, Counter[tuple[str, str]]] = {w.spec.name: Counter() for w in wanted}
-    rows, cached = 0, 0
-    for keys, clip in _clips(manifest, sources):
-        rows += 1
-        lacking = [w for w in wanted if not w.count(keys, statuses)]
-        if not lacking:
-            cached += 1
-            continue
-        # Rows whose source feature is there go together: they are computed without decoding.
-        held = {w.spec.name: key for w in lacking if (key := _there(w.source, keys)) is not None}
-        for key in held.values():
-            clip = clip._replace(media=key.media)
-        group = tuple(w.request for w in lacking), tuple(held)
-        groups.setdefault(group, []).append(clip)
-    needed: list[Backbone] = []
-    if any(len(lacking) > len(held) for lacking, held in groups):
-        _check_media(manifest, sources)
-        lacked = {request for lacking, _ in groups for request in lacking}
-        needed = [w.backbone for w in wanted if w.request in lacked]
+    survey = _Survey(manifest, store, wanted, shard_rows, decoder, timeout)
+    for n in range(0, len(manifest.rows), PLAN_BLOCK):
+        survey.look_at(manifest.rows[n : n + PLAN_BLOCK])
+    survey.finish()
+    needed = survey.needed_backbones()
     device = choose_device(device, needed=any(backbone.weights_required for backbone in needed))
     for backbone in needed:
         # Wrong weights are found here, not in the middle of a night's work.
         backbone.to(device)
-    tasks = tuple(
-        ShardTask(str(store.path), lacking, tuple(part), decoder, device, timeout)
-        for (lacking, _), clips in groups.items()
-        for part in _chunks(clips, shard_rows)
+    return Plan(
+        ShardTasks(survey.packed, device),
+        tuple(w.spec for w in wanted),
+        survey.rows,
+        survey.cached,
+        survey.rows - survey.cached,
+        survey.statuses,
+        tuple(set_aside),
     )
-    specs = tuple(w.spec for w in wanted)
-    return Plan(tasks, specs, rows, cached, rows - cached, statuses, tuple(set_aside))
 
 
 @dataclass(frozen=True)
@@ -220,15 +133,6 @@ class _Wanted:
     index: FeatureIndex | None
     source: FeatureIndex | None
 
-    def count(
-        self, keys: Sequence[RowKey], statuses: Mapping[str, Counter[tuple[str, str]]]
-    ) -> bool:
-        """Whether a clip is there; if so, its status is counted."""
-        key = _there(self.index, keys)
-        if key is not None:
-            statuses[self.spec.name][self.index.status(key)] += 1
-        return key is not None
-
 
 def _look_up(store: Store, request: FeatureRequest, decoder: str) -> _Wanted:
     backbone = request.build()
@@ -239,49 +143,153 @@ def _look_up(store: Store, request: FeatureRequest, decoder: str) -> _Wanted:
     return _Wanted(request, backbone, spec, store.index(spec.folder), source)
 
 
-def _there(index: FeatureIndex | None, keys: Sequence[RowKey]) -> RowKey | None:
-    return None if index is None else next((key for key in keys if key in index), None)
+_Group = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def _clips(
-    manifest: Manifest, sources: Sequence[Source]
-) -> Iterable[tuple[tuple[RowKey, ...], ClipRow]]:
-    """Every different clip of a manifest, with the keys its features may be filed under."""
-    seen: set[RowKey] = set()
-    for row, source in zip(manifest.rows, sources, strict=True):
-        keys = tuple(RowKey(media, row.start, row.end) for media in source.media)
-        if keys[0] in seen:
-            continue
-        seen.add(keys[0])
+@dataclass
+class _Survey:
+    """What a manifest's rows lack, found block by block and packed shard by shard.
+
+    Attributes:
+        packed: The tasks.
+        rows, cached: Different clips, and those of them that have all features.
+        statuses: See `Plan`.
+    """
+
+    manifest: Manifest
+    store: Store
+    wanted: Sequence[_Wanted]
+    shard_rows: int
+    decoder: str
+    timeout: float | None
+    packed: list[bytes] = field(default_factory=list)
+    rows: int = 0
+    cached: int = 0
+
+    def __post_init__(self) -> None:
+        self.statuses: dict[str, Counter[tuple[str, str]]] = {
+            w.spec.name: Counter() for w in self.wanted
+        }
+        self._seen: set[bytes] = set()
+        # By the numbers of the features that are lacking, and of those that can be derived.
+        self._open: dict[_Group, list[ClipRow]] = {}
+        self._lacked: set[FeatureRequest] = set()
+        self._decodes = self._has_video = self._has_file = False
+
+    def look_at(self, rows: Sequence[ManifestRow]) -> None:
+        """Plans some rows."""
+        sources = self.store.sources.resolve(self.manifest, rows)
+        self._has_video |= any(row.video is not None for row in rows)
+        self._has_file |= any(source.path is not None for source in sources)
+        new = [n for n in range(len(rows)) if self._is_new(rows[n], sources[n])]
+        rows, sources = [rows[n] for n in new], [sources[n] for n in new]
+        own = [_find(w.index, rows, sources) for w in self.wanted]
+        origin = [_find(w.source, rows, sources) for w in self.wanted]
+        for n, (row, source) in enumerate(zip(rows, sources, strict=True)):
+            self._add(
+                self._clip(row, source), [there[n] for there in own], [there[n] for there in origin]
+            )
+
+    def _is_new(self, row: ManifestRow, source: Source) -> bool:
+        key = struct.pack("<dd", row.start + 0.0, row.end + 0.0) + source.media[0].encode()
+        before = len(self._seen)
+        self._seen.add(key)
+        return len(self._seen) > before
+
+    def _clip(self, row: ManifestRow, source: Source) -> ClipRow:
         if row.video is None:
             gone = source.media[-1]
         else:
-            gone = missing_media(manifest.header.dataset, row.video)
+            gone = missing_media(self.manifest.header.dataset, row.video)
         # A clip whose video is gone is filed under the pseudo digest, so that it is done when
         # the video appears.
         media = source.media[0] if source.path is not None else gone
-        yield (
-            keys,
-            ClipRow(media, row.start, row.end, source.path, source.stamp, gone, source.problem),
+        return ClipRow(media, row.start, row.end, source.path, source.stamp, gone, source.problem)
+
+    def _add(
+        self, clip: ClipRow, own: Sequence[Place | None], origin: Sequence[Place | None]
+    ) -> None:
+        """Counts a clip's features that are there, and queues it for those that are not."""
+        self.rows += 1
+        lacking, held = [], []
+        for number, (there, source) in enumerate(zip(own, origin, strict=True)):
+            if there is not None:
+                record, n = there
+                name = self.wanted[number].spec.name
+                self.statuses[name][record.failures.get(n, ("ok", ""))] += 1
+                continue
+            lacking.append(number)
+            if source is not None:
+                # Rows whose source feature is there go together: they are computed without
+                # decoding.
+                held.append(number)
+                clip = clip._replace(media=source[0].keys[source[1]].media)
+        if not lacking:
+            self.cached += 1
+            return
+        self._decodes |= len(lacking) > len(held)
+        group = tuple(lacking), tuple(held)
+        clips = self._open.setdefault(group, [])
+        clips.append(clip)
+        if len(clips) == self.shard_rows:
+            self._pack(group)
+
+    def _pack(self, group: _Group) -> None:
+        lacking, held = ([self.wanted[number] for number in numbers] for numbers in group)
+        requests = tuple(w.request for w in lacking)
+        clips = tuple(self._open.pop(group))
+        self._lacked.update(requests)
+        self.packed.append(
+            ShardTask(
+                str(self.store.path),
+                requests,
+                clips,
+                self.decoder,
+                timeout=self.timeout,
+                held=tuple(w.spec.name for w in held),
+            ).pack()
         )
 
+    def finish(self) -> None:
+        """Packs what does not fill a shard.
 
-def _check_media(manifest: Manifest, sources: Sequence[Source]) -> None:
-    """Refuses to mark every row as missing: that is a wrong path, not a broken corpus."""
-    if all(row.video is None for row in manifest.rows):
-        raise UserError(
-            f"No row of {manifest.path} names a video, so there is nothing to extract; use a "
-            "manifest with videos."
-        )
-    if all(source.path is None for source in sources):
-        raise UserError(
-            f"None of the manifest's videos is in {manifest.media_root}; correct media_root in "
-            f"{manifest.path} or pass --media-root."
-        )
+        Raises:
+            UserError: If there is something to decode and no video at all: that is a wrong path,
+                not a corpus of which every file broke.
+        """
+        for group in list(self._open):
+            self._pack(group)
+        if not self._decodes:
+            return
+        manifest = self.manifest
+        if not self._has_video:
+            raise UserError(
+                f"No row of {manifest.path} names a video, so there is nothing to extract; use a "
+                "manifest with videos."
+            )
+        if not self._has_file:
+            raise UserError(
+                f"None of the manifest's videos is in {manifest.media_root}; correct media_root "
+                f"in {manifest.path} or pass --media-root."
+            )
+
+    def needed_backbones(self) -> list[Backbone]:
+        """The backbones whose weights the tasks may need."""
+        if not self._decodes:
+            return []
+        return [w.backbone for w in self.wanted if w.request in self._lacked]
 
 
-def _chunks(clips: Sequence[ClipRow], size: int) -> Iterable[Sequence[ClipRow]]:
-    return (clips[n : n + size] for n in range(0, len(clips), size))
+def _find(
+    index: FeatureIndex | None, rows: Sequence[ManifestRow], sources: Sequence[Source]
+) -> list[Place | None]:
+    if index is None:
+        return [None] * len(rows)
+    return index.find_all(
+        [source.media for source in sources],
+        [row.start for row in rows],
+        [row.end for row in rows],
+    )
 
 
 def choose_device(device: str, *, needed: bool = True) -> str:

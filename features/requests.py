@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from features.backbones.weights import WeightChoice
 from features.spec import FeatureSpec
 from pipeline.decode import describe_audio, open_decoder
 from pipeline.errors import UserError, unknown_name
-from pipeline.grid import TAIL_HOLD
+from pipeline.grid import BLOCK, TAIL_HOLD
 
 __all__ = [
     "FeatureRequest",
@@ -58,6 +59,23 @@ class FeatureRequest:
                 ) from error
         return _build(self, stamp)
 
+    def spec(self, decoder: str) -> FeatureSpec:
+        """The feature's spec, which remembers how the feature was asked for.
+
+        Args:
+            decoder: Name of the video decoder.
+
+        Raises:
+            UserError: As `build` and `feature_spec`.
+        """
+        request = {
+            "options": dict(self.options),
+            "weights": None if self.weights is None else os.path.abspath(self.weights),
+            "random_weights": self.random_weights,
+            "decoder": decoder,
+        }
+        return replace(feature_spec(self.build(), decoder), request=request)
+
 
 @lru_cache(maxsize=32)
 def _build(request: FeatureRequest, stamp: int | None) -> Backbone:
@@ -82,9 +100,12 @@ def feature_spec(backbone: Backbone, decoder: str) -> FeatureSpec:
     Raises:
         UserError: If the weights are not there (their digest is part of the spec).
     """
+    blocks = {"block": BLOCK}
     if backbone.source is not None:
         source = feature_spec(backbone.source, decoder)
         media: dict[str, Any] = {"feature": source.name, "spec": dict(source.values)}
+        # Computed from a row's steps, which are all there at once.
+        blocks = {}
     elif backbone.modality == "audio":
         media = describe_audio(backbone.audio_rate)
     else:
@@ -96,6 +117,7 @@ def feature_spec(backbone: Backbone, decoder: str) -> FeatureSpec:
             "grid": backbone.grid.describe(),
             "media": media,
             "tail_hold": TAIL_HOLD,
+            **blocks,
         },
     )
 

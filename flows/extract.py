@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from features.extraction import (
     run_plan,
     summarise,
 )
+from features.presets import PRESETS
+from features.presets import preset as find_preset
 from flows.environment import prepare_prefect, require_server
 from pipeline.cli import DONE, PARTIAL, Parser, run
 from pipeline.errors import UserError
@@ -43,6 +45,8 @@ def prepare(
     manifest: Path | str | None = None,
     store: Path | str | None = None,
     features: Sequence[str] | str | None = None,
+    preset: str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     media_root: Path | str | None = None,
     **how: Any,
 ) -> Plan:
@@ -53,6 +57,8 @@ def prepare(
         store: The store's folder; the default store if None.
         features: Names, also as one text with commas; the demo's two if None and no manifest is
             given.
+        preset: Name of a preset, whose features and options are added; see `features.presets`.
+        options: Options by feature; they win over the preset's.
         media_root: Folder of the videos, in place of the one the manifest names.
         **how: Further options of `features.extraction.plan`.
 
@@ -61,6 +67,8 @@ def prepare(
     """
     if isinstance(features, str):
         features = [name for name in features.replace(",", " ").split() if name]
+    if preset is not None:
+        features, options = find_preset(preset).asked(features or (), options)
     if manifest is None:
         from features.demo import DEMO_FEATURES
         from pipeline.demo import build_corpus, default_corpus_folder
@@ -68,14 +76,17 @@ def prepare(
         features = features or list(DEMO_FEATURES.values())
         manifest = build_corpus(default_corpus_folder())
     if not features:
-        raise UserError(f"Name features with --features; there are {', '.join(BACKBONES.names())}.")
+        raise UserError(
+            "Name features with --features or a --preset; there are "
+            f"{', '.join(BACKBONES.names())}."
+        )
     rows = read_manifest(manifest)
     if media_root is not None:
         root = Path(media_root).absolute()
         if not root.is_dir():
             raise UserError(f"The folder {media_root} does not exist; correct --media-root.")
         rows = replace(rows, header=replace(rows.header, media_root=str(root)))
-    return plan(rows, store_dir() if store is None else store, features, **how)
+    return plan(rows, store_dir() if store is None else store, features, options=options, **how)
 
 
 def extract_here(
@@ -147,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "manifest": args.manifest,
         "store": args.store,
         "features": args.features,
+        "preset": args.preset,
         "weights": {name: str(file) for name, file in parse_weights(args.weights).items()},
         "random_weights": args.random_weights,
         "options": parse_options(args.option),
@@ -208,6 +220,12 @@ def _parser() -> Parser:
         nargs="+",
         metavar="NAME",
         help=f"out of: {', '.join(BACKBONES.names())} (default: the demo's two on its corpus)",
+    )
+    add(
+        "--preset",
+        metavar="NAME",
+        help="a set of features with their options: "
+        + "; ".join(f"{entry.name} ({entry.what})" for entry in PRESETS.values()),
     )
     add(
         "--weights",

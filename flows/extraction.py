@@ -7,7 +7,6 @@ may retry them and a new run goes on where another stopped.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,7 +23,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from features.extraction import Plan, Report, ShardReport, ShardTask, run_task, summarise
-from flows.cluster import LOCAL, connected, gpu_resources, local_options
+from flows.cluster import connected, given_up, gpu_resources
 from flows.extract import prepare, worker_count
 from pipeline.errors import UserError
 
@@ -52,14 +51,14 @@ def _may_pass_next_time(task: Task[Any, Any], run: TaskRun, state: State[Any]) -
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def extract_shards(shards: list[str]) -> list[ShardReport]:
+def extract_shards(shards: list[bytes]) -> list[ShardReport]:
     """Extracts some shards, one after the other.
 
     Args:
-        shards: Tasks of a plan as JSON texts: Prefect walks through all other containers it is
-            handed, row by row.
+        shards: Tasks of a plan, packed: Prefect walks through all other containers it is handed,
+            row by row.
     """
-    return [run_task(ShardTask.from_json(json.loads(text))) for text in shards]
+    return [run_task(ShardTask.unpack(packed)) for packed in shards]
 
 
 @flow(name="extract-features", persist_result=False)
@@ -67,6 +66,7 @@ def extract_features(
     manifest: str | None = None,
     store: str | None = None,
     features: list[str] | str | None = None,
+    preset: str | None = None,
     weights: dict[str, str] | None = None,
     random_weights: int | None = None,
     options: dict[str, dict[str, Any]] | None = None,
@@ -83,6 +83,8 @@ def extract_features(
         manifest: The manifest; the demo corpus, rendered when it is not there, if left out.
         store: The store's folder; the default store if left out.
         features: Names of features, also as one text with commas; the demo's two if left out.
+        preset: A set of features with their options: llp, llp-frames, llp-clip, action, xid or
+            xid-large.
         weights: Weight file by feature.
         random_weights: Seed of random weights for networks without a weight file.
         options: Options by feature.
@@ -102,6 +104,7 @@ def extract_features(
             manifest=manifest,
             store=store,
             features=features,
+            preset=preset,
             weights=weights,
             random_weights=random_weights,
             options=options,
@@ -134,20 +137,21 @@ def _runner(dask: str | None, workers: int, work: Plan) -> Iterator[TaskRunner[A
     import dask as dask_library
     from prefect_dask import DaskTaskRunner
 
-    resources = None
-    if dask == LOCAL:
-        options = {"cluster_kwargs": local_options(workers)}
-    else:
-        options = {"address": dask}
-        with connected(dask, workers) as client:
-            resources = gpu_resources(client, work.tasks[0])
-    annotation = dask_library.annotate(resources=resources) if resources else None
-    with DaskTaskRunner(**options) as runner, annotation or contextlib.nullcontext():
-        yield runner
+    device = work.tasks[0].device
+    with connected(dask, workers, device=device) as client:
+        resources = gpu_resources(client, device)
+        annotation = dask_library.annotate(resources=resources) if resources else None
+        with (
+            DaskTaskRunner(address=client.scheduler.address) as runner,
+            annotation or contextlib.nullcontext(),
+        ):
+            yield runner
 
 
 def _run(runner: TaskRunner[Any], work: Plan) -> Iterator[ShardReport]:
     """Submits every task, and yields the shards' reports in the plan's order.
+
+    Shards whose Dask worker died each time are reported as given up.
 
     Raises:
         UserError: The first one that a shard met, after all others were tried.
@@ -157,17 +161,20 @@ def _run(runner: TaskRunner[Any], work: Plan) -> Iterator[ShardReport]:
         return
     parts = _parts(work.tasks)
     futures = [
-        runner.submit(extract_shards.with_options(task_run_name=name), {"shards": texts})
-        for name, texts in parts
+        runner.submit(extract_shards.with_options(task_run_name=name), {"shards": packs})
+        for name, packs in parts
     ]
     bar = create_progress_artifact(0.0, key=PROGRESS_KEY, description=str(work))
     shown = time.monotonic()
     failure: Exception | None = None
-    for number, future in enumerate(futures, start=1):
+    for number, (future, (_, packs)) in enumerate(zip(futures, parts, strict=True), start=1):
         try:
             yield from future.result()
         except Exception as error:
-            failure = failure or error
+            if _worker_died(error):
+                yield from (given_up(ShardTask.unpack(packed)) for packed in packs)
+            else:
+                failure = failure or error
         if time.monotonic() - shown >= PROGRESS_EVERY or number == len(futures):
             shown = time.monotonic()
             update_progress_artifact(bar, 100.0 * number / len(futures))
@@ -175,7 +182,13 @@ def _run(runner: TaskRunner[Any], work: Plan) -> Iterator[ShardReport]:
         raise failure
 
 
-def _parts(tasks: Sequence[ShardTask]) -> list[tuple[str, list[str]]]:
+def _worker_died(error: Exception) -> bool:
+    from distributed import KilledWorker
+
+    return isinstance(error, KilledWorker)
+
+
+def _parts(tasks: Sequence[ShardTask]) -> list[tuple[str, list[bytes]]]:
     """Name and shards of every task run, at most `MAX_TASKS` of them."""
     size = -(-len(tasks) // MAX_TASKS)
     parts = []
@@ -183,6 +196,6 @@ def _parts(tasks: Sequence[ShardTask]) -> list[tuple[str, list[str]]]:
         some = tasks[first : first + size]
         last = first + len(some)
         number = f"shard {last}" if size == 1 else f"shards {first + 1}-{last}"
-        texts = [json.dumps(shard.to_json()) for shard in some]
-        parts.append((f"{number} of {len(tasks)}", texts))
+        packs = [shard.pack() for shard in some]
+        parts.append((f"{number} of {len(tasks)}", packs))
     return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["MEDIA_STATUSES", "MediaError", "UserError", "unknown_name"]
+__all__ = ["MEDIA_STATUSES", "MediaError", "UserError", "printable", "unknown_name"]
 
 MEDIA_STATUSES = (
     "ok",
@@ -31,19 +31,29 @@ class MediaError(Exception):
 
     Args:
         status: One of `MEDIA_STATUSES` except ``ok``.
-        reason: What was found, for the report; one line.
+        reason: What was found, for the report; becomes one line that can be printed.
     """
 
     def __init__(self, status: str, reason: str) -> None:
         if status not in MEDIA_STATUSES or status == "ok":
             raise ValueError(f"{status!r} is not a failure status; use one of {MEDIA_STATUSES[1:]}")
         self.status = status
-        self.reason = " ".join(reason.split())
+        self.reason = printable(" ".join(reason.split()))
         super().__init__(f"{status}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[MediaError], tuple[str, str]]:
         # Exceptions pickle their formatted message by default; decoding runs in child processes.
         return type(self), (self.status, self.reason)
+
+
+def printable(text: str) -> str:
+    """A text that any terminal and file takes: what cannot be printed becomes an escape.
+
+    File names hold line ends, terminal commands and bytes that are no text; messages repeat them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -6,19 +6,32 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Not a POSIX system; appends of a few lines are whole there in practice.
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
+    "append_lines",
     "canonical_json",
     "data_dir",
     "file_digest",
     "fsync_dir",
+    "json_bytes",
     "object_digest",
+    "read_sealed",
     "runs_dir",
+    "sealed_json",
     "store_dir",
     "write_atomic",
 ]
+
+
+_DIGEST = b'"digest": "%s"'
 
 
 def data_dir() -> Path:
@@ -36,16 +49,58 @@ def runs_dir() -> Path:
     return Path(os.environ.get("AVNOISE_RUNS", "runs"))
 
 
+# Made once: making an encoder takes longer than encoding what ids are hashed from.
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, no NaN. What ids are hashed from."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(value)
 
 
 def object_digest(value: Any, length: int = 12) -> str:
     """The first ``length`` hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+    # File names that are no UTF-8 reach Python with lone surrogates in them.
+    text = canonical_json(value).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:length]
+
+
+def json_bytes(text: str) -> bytes:
+    """JSON text as UTF-8; lone surrogates, of file names that are no UTF-8, become escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def sealed_json(value: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """A JSON object whose last entry, ``digest``, is hashed from all its other bytes.
+
+    `read_sealed` then refuses it when any byte was changed, also where the rest is still JSON.
+    """
+    text = json.dumps({**value, "digest": ""}, ensure_ascii=False, indent=indent)
+    head, _, tail = json_bytes(f"{text}\n").rpartition(_DIGEST % b"")
+    return head + _DIGEST % _seal(head, tail) + tail
+
+
+def read_sealed(data: bytes) -> dict[str, Any]:
+    """Reads what `sealed_json` gave, without its digest; an object that has none is not checked.
+
+    Raises:
+        ValueError: If it is no JSON object, or not the one that was written.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    if "digest" in value:
+        digest = str(value.pop("digest")).encode()
+        head, _, tail = data.rpartition(_DIGEST % digest)
+        if _seal(head, tail) != digest:
+            raise ValueError("its text was changed")
+    return value
+
+
+def _seal(head: bytes, tail: bytes) -> bytes:
+    return hashlib.sha256(head + b"\0" + tail).hexdigest()[:16].encode()
 
 
 def file_digest(path: Path | str) -> str:
@@ -98,3 +153,34 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
         raise
     fsync_dir(path.parent)
     return path
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Appends lines of JSON in one write, under a lock where the platform has one.
+
+    Args:
+        path: The file; made if needed. A link is not followed: what is appended to is a cache
+            inside a folder that may come from a stranger.
+        lines: Texts without their line ends.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    text = json_bytes("".join(f"{line}\n" for line in lines))
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags, 0o666)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # A writer that died in mid-line must not swallow the first line of the next one.
+        cut = os.lseek(handle, 0, os.SEEK_END) > 0 and _last_byte(handle) != b"\n"
+        rest = memoryview((b"\n" if cut else b"") + text)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+    finally:
+        os.close(handle)
+
+
+def _last_byte(handle: int) -> bytes:
+    os.lseek(handle, -1, os.SEEK_END)
+    return os.read(handle, 1)

@@ -10,7 +10,15 @@ from typing import Any
 import av
 import numpy as np
 
-__all__ = ["click_track", "draw_index", "read_index", "render_clip", "sine", "trimmed_copy"]
+__all__ = [
+    "click_track",
+    "draw_index",
+    "read_index",
+    "render_clip",
+    "repeated_copy",
+    "sine",
+    "trimmed_copy",
+]
 
 BITS = 8
 _TICK = Fraction(1, 90000)
@@ -153,6 +161,32 @@ def trimmed_copy(source: Path, target: Path, seconds: float) -> Path:
                     stream,
                 )
                 new.mux(packet)
+    return target
+
+
+def repeated_copy(source: Path, target: Path, *, seconds: float, times: int) -> Path:
+    """Copies a clip again and again behind itself without encoding it.
+
+    Args:
+        source: The clip. Its streams must last as long as ``seconds``, in whole packets.
+        target: The file to write.
+        seconds: From the start of one copy to that of the next.
+        times: How many copies.
+
+    Returns:
+        ``target``.
+    """
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        streams = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        stored = [(p, bytes(p)) for p in old.demux() if p.dts is not None]
+        for copy in range(times):
+            for packet, data in stored:
+                shift = round(Fraction(seconds).limit_denominator(1000) * copy / packet.time_base)
+                again = av.Packet(data)
+                again.time_base, again.duration = packet.time_base, packet.duration
+                again.pts, again.dts = packet.pts + shift, packet.dts + shift
+                again.stream, again.is_keyframe = streams[packet.stream_index], packet.is_keyframe
+                new.mux(again)
     return target
 
 

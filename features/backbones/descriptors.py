@@ -20,6 +20,7 @@ from pipeline.descriptors import (
     visual_descriptor_spec,
 )
 from pipeline.grid import SegmentGrid
+from pipeline.stages import stage
 
 __all__ = ["FrameStats", "LogMelStats"]
 
@@ -56,7 +57,8 @@ class LogMelStats:
 
     def compute(self, clip: Clip) -> np.ndarray:
         """See `Backbone`; (T, AUDIO_WIDTH)."""
-        return audio_descriptor(clip.waveform, segments=clip.segments, hop=self.grid.hop)
+        with stage("log-mel"):
+            return audio_descriptor(clip.waveform, segments=clip.segments, hop=self.grid.hop)
 
 
 @BACKBONES.add

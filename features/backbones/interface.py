@@ -68,6 +68,8 @@ class Backbone(Protocol):
         audio_rate: Samples a second, None for a visual backbone.
         shape: Shape of one step.
         dtype: Type the steps are stored in.
+        preparation: What ``prepare`` does, as a hashable value, if there is this attribute;
+            backbones with equal ones share its result.
         source: The backbone from whose feature this one can be computed without decoding, or
             None.
     """

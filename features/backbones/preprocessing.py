@@ -10,7 +10,30 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CAFFE", "IMAGENET", "KINETICS", "FramePreprocessing"]
+__all__ = ["CAFFE", "IMAGENET", "KINETICS", "FramePreprocessing", "shrink"]
+
+
+def shrink(
+    frame: np.ndarray, *, resize: int | tuple[int, int], crop: int, antialias: bool = True
+) -> np.ndarray:
+    """Resizes a frame and keeps its middle, bilinearly on uint8 as torchvision does.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        resize: Length of the shorter side, or (height, width), in pixels.
+        crop: Height and width of the middle that is kept.
+        antialias: Whether pixels are averaged when the frame is made smaller.
+
+    Returns:
+        (3, crop, crop) uint8.
+    """
+    import torch
+    from torchvision.transforms import functional as transforms
+
+    size = [resize] if isinstance(resize, int) else list(resize)
+    picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+    picture = transforms.resize(picture, size, antialias=antialias)
+    return transforms.center_crop(picture, [crop, crop]).contiguous().numpy()
 
 
 @dataclass(frozen=True)
@@ -54,13 +77,7 @@ class FramePreprocessing:
         Returns:
             (3, crop, crop) uint8 RGB.
         """
-        import torch
-        from torchvision.transforms import functional as transforms
-
-        size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
-        picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
-        picture = transforms.resize(picture, size, antialias=self.antialias)
-        return transforms.center_crop(picture, [self.crop, self.crop]).contiguous().numpy()
+        return shrink(frame, resize=self.resize, crop=self.crop, antialias=self.antialias)
 
     def normalise(self, frames: torch.Tensor) -> torch.Tensor:
         """Turns what `shrink` gave into the network's input.

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backbones.common import NetworkFeature, mean_of_frames
 from features.backbones.interface import BACKBONES, Clip
 from features.backbones.preprocessing import IMAGENET
-from features.backbones.weights import Network, Published, WeightChoice
+from features.backbones.published import PUBLISHED
+from features.backbones.weights import Network, WeightChoice
 from pipeline.grid import SegmentGrid
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ __all__ = ["ResNet152", "ResNet152Frames"]
 WIDTH = 2048
 BATCH = 16
 """Frames at a time; part of no spec, since rows of a batch do not meet in the network."""
-IMAGENET1K_V1 = Published("https://download.pytorch.org/models/resnet152-394f9c45.pth", True)
 
 
 def _make() -> torch.nn.Module:
@@ -35,53 +36,51 @@ def _make() -> torch.nn.Module:
 
 
 @BACKBONES.add
-class ResNet152Frames:
+class ResNet152Frames(NetworkFeature):
     """The pooled output of every frame, 2048 values.
 
     Args:
         weights: Which weights; published are torchvision's IMAGENET1K_V1, as LLP's.
         frame_rate: Frames a second.
+        compute: Type that the network computes in, ``"float32"`` or ``"float16"``.
     """
 
     name = "resnet152.frames"
     modality = "visual"
-    weights_required = True
-    audio_rate = None
+    preparation = IMAGENET
     shape = (WIDTH,)
-    dtype = "float32"
-    source = None
 
-    def __init__(self, *, weights: WeightChoice | None = None, frame_rate: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        weights: WeightChoice | None = None,
+        frame_rate: int = 8,
+        compute: str = "float32",
+    ) -> None:
         if frame_rate < 1:
             raise ValueError(f"frame_rate must be a whole number of at least 1, not {frame_rate}")
         self.grid = SegmentGrid(hop=1.0, frames=frame_rate)
-        self._network = Network(
+        self.network = Network(
             "resnet152",
             weights or WeightChoice(),
             _make,
-            published=IMAGENET1K_V1,
+            published=PUBLISHED["resnet152"],
             unused=("fc.",),
+            compute=compute,
         )
 
     def spec(self) -> dict[str, Any]:
         """See `Backbone`."""
-        return {
-            "backbone": "torchvision resnet152, average pooling, no classifier",
-            "weights": self._network.digest(),
-            "preprocessing": IMAGENET.describe(),
-            "pooling": "none: one step a frame",
-            "compute": "float32",
-            "dtype": self.dtype,
-            "version": 1,
-        }
+        return self.describe(
+            backbone="torchvision resnet152, average pooling, no classifier",
+            preprocessing=IMAGENET.describe(),
+            pooling="none: one step a frame",
+            version=1,
+        )
 
     def times(self, start: float, end: float) -> np.ndarray:
         """See `Backbone`; the moment of every frame."""
         return self.grid.frame_times(start, end).ravel() - start
-
-    def to(self, device: str) -> None:
-        """See `Backbone`."""
-        self._network.to(device)
 
     def prepare(self, frame: np.ndarray) -> np.ndarray:
         """See `Backbone`; (3, 224, 224) uint8."""
@@ -89,28 +88,31 @@ class ResNet152Frames:
 
     def compute(self, clip: Clip) -> np.ndarray:
         """See `Backbone`; (T * F, 2048)."""
-        return self._network(IMAGENET.normalise, np.stack(clip.frames), batch=BATCH)
+        return self.network(IMAGENET.normalise, np.asarray(clip.frames), batch=BATCH)
 
 
 @BACKBONES.add
-class ResNet152:
+class ResNet152(NetworkFeature):
     """The mean of `ResNet152Frames` over every second, 2048 values.
 
     Args:
-        weights: As there.
-        frame_rate: As there.
+        weights, frame_rate, compute: As there.
     """
 
     name = "resnet152"
     modality = "visual"
-    weights_required = True
-    audio_rate = None
+    preparation = IMAGENET
     shape = (WIDTH,)
-    dtype = "float32"
 
-    def __init__(self, *, weights: WeightChoice | None = None, frame_rate: int = 8) -> None:
-        self.source = ResNet152Frames(weights=weights, frame_rate=frame_rate)
-        self.grid = self.source.grid
+    def __init__(
+        self,
+        *,
+        weights: WeightChoice | None = None,
+        frame_rate: int = 8,
+        compute: str = "float32",
+    ) -> None:
+        self.source = ResNet152Frames(weights=weights, frame_rate=frame_rate, compute=compute)
+        self.grid, self.network = self.source.grid, self.source.network
 
     def spec(self) -> dict[str, Any]:
         """See `Backbone`; the rest stands in the source's spec."""
@@ -119,14 +121,6 @@ class ResNet152:
             "dtype": self.dtype,
             "version": 1,
         }
-
-    def times(self, start: float, end: float) -> np.ndarray:
-        """See `Backbone`; the middle of every segment."""
-        return self.grid.centers(start, end)
-
-    def to(self, device: str) -> None:
-        """See `Backbone`."""
-        self.source.to(device)
 
     def prepare(self, frame: np.ndarray) -> np.ndarray:
         """See `Backbone`."""
@@ -138,5 +132,4 @@ class ResNet152:
 
     def derive(self, steps: np.ndarray) -> np.ndarray:
         """See `Backbone`; from (T * F, 2048) to (T, 2048)."""
-        seconds = steps.reshape(-1, self.grid.frames, WIDTH)
-        return seconds.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return mean_of_frames(steps, len(steps) // self.grid.frames)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backbones.common import WINDOW, NetworkFeature, make_grid, mean_of_frames
 from features.backbones.interface import BACKBONES, Clip
 from features.backbones.preprocessing import CAFFE, IMAGENET, FramePreprocessing
-from features.backbones.weights import Network, Published, WeightChoice
-from pipeline.grid import SegmentGrid
+from features.backbones.published import PUBLISHED
+from features.backbones.weights import Network, WeightChoice
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +20,6 @@ __all__ = ["SqueezeNet10"]
 
 WIDTH = 512
 BATCH = 16
-IMAGENET1K_V1 = Published("https://download.pytorch.org/models/squeezenet1_0-b66bff10.pth", True)
 PREPROCESSING = {"caffe": CAFFE, "imagenet": IMAGENET}
 CAFFE_FILES = ("e84c12a8955d4a1b9bebd5a9dc65b265bdfd83e7280baea7041d4b288b77af32",)
 """Digests of weight files known to be exports from Caffe. Weights do not tell what input they were
@@ -35,8 +36,8 @@ def _make() -> torch.nn.Module:
 
 
 @BACKBONES.add
-class SqueezeNet10:
-    """The last feature map averaged over the picture, and over the frames of a second.
+class SqueezeNet10(NetworkFeature):
+    """The last feature map averaged over the picture, and over the frames of a segment.
 
     Args:
         weights: Which weights; published are torchvision's IMAGENET1K_V1.
@@ -44,15 +45,14 @@ class SqueezeNet10:
         preprocess: What the weights were trained on: ``"imagenet"`` (torchvision: RGB, 224,
             normalised), ``"caffe"`` (BGR, 227, 0..255 minus the mean), or ``"auto"``: Caffe's for
             files known to come from there, else torchvision's.
+        windows: Windows spread evenly over the clip; 0 for a segment a second.
+        window: Seconds of each of them.
+        compute: Type that the network computes in, ``"float32"`` or ``"float16"``.
     """
 
     name = "squeezenet1_0"
     modality = "visual"
-    weights_required = True
-    audio_rate = None
     shape = (WIDTH,)
-    dtype = "float32"
-    source = None
 
     def __init__(
         self,
@@ -60,49 +60,48 @@ class SqueezeNet10:
         weights: WeightChoice | None = None,
         frame_rate: int = 8,
         preprocess: str = "auto",
+        windows: int = 0,
+        window: float = WINDOW,
+        compute: str = "float32",
     ) -> None:
         if frame_rate < 1:
             raise ValueError(f"frame_rate must be a whole number of at least 1, not {frame_rate}")
         if preprocess not in ("auto", *PREPROCESSING):
             raise ValueError(f"preprocess is auto, caffe or imagenet, not {preprocess!r}")
-        self.grid = SegmentGrid(hop=1.0, frames=frame_rate)
+        frames = round(frame_rate * window) if windows else frame_rate
+        self.grid = make_grid(frames=max(1, frames), windows=windows, window=window)
         self._preprocess = preprocess
-        self._network = Network(
+        self.network = Network(
             self.name,
             weights or WeightChoice(),
             _make,
-            published=IMAGENET1K_V1,
+            published=PUBLISHED[self.name],
             unused=("classifier.",),
+            compute=compute,
         )
 
-    @property
+    @cached_property
     def preprocessing(self) -> FramePreprocessing:
         """What is done to a frame, given the weights."""
         name = self._preprocess
         if name == "auto":
-            known = self._network.digest().removeprefix("sha256:") in CAFFE_FILES
+            known = self.network.digest().removeprefix("sha256:") in CAFFE_FILES
             name = "caffe" if known else "imagenet"
         return PREPROCESSING[name]
 
     def spec(self) -> dict[str, Any]:
         """See `Backbone`."""
-        return {
-            "backbone": "torchvision squeezenet1_0, features, average over the picture",
-            "weights": self._network.digest(),
-            "preprocessing": self.preprocessing.describe(),
-            "pooling": "mean of the frames of a segment, summed in float64",
-            "compute": "float32",
-            "dtype": self.dtype,
-            "version": 1,
-        }
+        return self.describe(
+            backbone="torchvision squeezenet1_0, features, average over the picture",
+            preprocessing=self.preprocessing.describe(),
+            pooling="mean of the frames of a segment, summed in float64",
+            version=1,
+        )
 
-    def times(self, start: float, end: float) -> np.ndarray:
-        """See `Backbone`; the middle of every segment."""
-        return self.grid.centers(start, end)
-
-    def to(self, device: str) -> None:
+    @property
+    def preparation(self) -> FramePreprocessing:
         """See `Backbone`."""
-        self._network.to(device)
+        return self.preprocessing
 
     def prepare(self, frame: np.ndarray) -> np.ndarray:
         """See `Backbone`; (3, 224, 224) or (3, 227, 227) uint8."""
@@ -110,7 +109,6 @@ class SqueezeNet10:
 
     def compute(self, clip: Clip) -> np.ndarray:
         """See `Backbone`; (T, 512)."""
-        frames = np.stack(clip.frames)  # (T * F, 3, h, w)
-        steps = self._network(self.preprocessing.normalise, frames, batch=BATCH)
-        seconds = steps.reshape(clip.segments, -1, WIDTH)
-        return seconds.mean(axis=1, dtype=np.float64).astype(np.float32)
+        frames = np.asarray(clip.frames)  # (T * F, 3, h, w)
+        steps = self.network(self.preprocessing.normalise, frames, batch=BATCH)
+        return mean_of_frames(steps, clip.segments)

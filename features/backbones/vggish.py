@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backbones.common import NetworkFeature
 from features.backbones.interface import BACKBONES, Clip
-from features.backbones.weights import Network, Published, WeightChoice, read_state
+from features.backbones.published import PUBLISHED
+from features.backbones.weights import Network, WeightChoice, read_state
 from pipeline.errors import UserError
 from pipeline.files import file_digest
 from pipeline.grid import SegmentGrid
 from pipeline.mel import VGGISH, vggish_patches
+from pipeline.stages import stage
 
 if TYPE_CHECKING:
     import torch
@@ -22,15 +25,14 @@ __all__ = ["VGGish", "postprocess"]
 
 WIDTH = 128
 BATCH = 16
-TORCHVGGISH = Published(
-    "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth", False
-)
 QUANTISED = (-2.0, 2.0)
 """Range of the whitened embedding that the published post-processing maps to 0..255."""
 
 
 def postprocess(embeddings: np.ndarray, vectors: np.ndarray, means: np.ndarray) -> np.ndarray:
     """The post-processing of AudioSet's release: PCA with whitening, clipping, 8 bits.
+
+    Values are rounded, as torchvggish does; the TensorFlow release cuts the fraction off.
 
     Args:
         embeddings: (N, 128).
@@ -46,7 +48,7 @@ def postprocess(embeddings: np.ndarray, vectors: np.ndarray, means: np.ndarray) 
 
 
 @BACKBONES.add
-class VGGish:
+class VGGish(NetworkFeature):
     """The 128-d embedding of the 0.96 s that begin with every second.
 
     Args:
@@ -55,16 +57,15 @@ class VGGish:
             TensorFlow release did until it dropped it in 2020, after LLP's features were made;
             ``"none"`` gives the release's later values.
         pca: File with ``pca_eigen_vectors`` and ``pca_means`` (.npz or a state dict) for the
-            published post-processing; none by default, like LLP's features.
+            published post-processing, or ``"published"`` for torchvggish's; none by default, like
+            LLP's features.
+        compute: Type that the network computes in, ``"float32"`` or ``"float16"``.
     """
 
     name = "vggish"
     modality = "audio"
-    weights_required = True
     audio_rate = VGGISH.rate
     shape = (WIDTH,)
-    dtype = "float32"
-    source = None
 
     def __init__(
         self,
@@ -72,18 +73,22 @@ class VGGish:
         weights: WeightChoice | None = None,
         activation: str = "relu",
         pca: str | None = None,
+        compute: str = "float32",
     ) -> None:
         if activation not in ("relu", "none"):
             raise ValueError(f"activation is relu or none, not {activation!r}")
         self.grid = SegmentGrid(hop=1.0, window=0.96)
         self._activation = activation
         self._pca = None if pca is None else Path(pca)
-        self._network = Network(
+        if pca == "published":
+            self._pca = PUBLISHED["vggish.pca"].path
+        self.network = Network(
             self.name,
             weights or WeightChoice(),
             self._make,
-            published=TORCHVGGISH,
+            published=PUBLISHED[self.name],
             unused=("pproc.",),
+            compute=compute,
         )
 
     def _make(self) -> torch.nn.Module:
@@ -102,29 +107,19 @@ class VGGish:
         else:
             _ = self._components
             after = f"pca whitening, clip to +-2, 8 bits, sha256:{file_digest(self._pca)}"
-        return {
-            "backbone": "vggish embedding",
-            "weights": self._network.digest(),
-            "front_end": VGGISH.describe() | {"patch_frames": 96},
-            "activation": self._activation,
-            "postprocessing": after,
-            "compute": "float32",
-            "dtype": self.dtype,
-            "version": 1,
-        }
-
-    def times(self, start: float, end: float) -> np.ndarray:
-        """See `Backbone`; the middle of every window."""
-        return self.grid.centers(start, end)
-
-    def to(self, device: str) -> None:
-        """See `Backbone`."""
-        self._network.to(device)
+        return self.describe(
+            backbone="vggish embedding",
+            front_end=VGGISH.describe() | {"patch_frames": 96},
+            activation=self._activation,
+            postprocessing=after,
+            version=1,
+        )
 
     def compute(self, clip: Clip) -> np.ndarray:
         """See `Backbone`; (T, 128)."""
-        patches = vggish_patches(clip.waveform, hop=self.grid.hop, count=clip.segments)
-        embeddings = self._network(lambda part: part, patches, batch=BATCH)
+        with stage("log-mel"):
+            patches = vggish_patches(clip.waveform, hop=self.grid.hop, count=clip.segments)
+        embeddings = self.network(lambda part: part, patches, batch=BATCH)
         return embeddings if self._pca is None else postprocess(embeddings, *self._components)
 
 
@@ -132,7 +127,10 @@ def _read_components(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads and checks the whitening of the published post-processing."""
     names = ("pca_eigen_vectors", "pca_means")
     if not path.is_file():
-        raise UserError(f"The file {path} of vggish.pca is not there; correct the option.")
+        raise UserError(
+            f"The file {path} of vggish.pca is not there; correct the option, or download "
+            f"{PUBLISHED['vggish.pca'].url} and pass it."
+        )
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] for name in names if name in file}

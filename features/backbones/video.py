@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backbones.common import WINDOW, NetworkFeature, make_grid
 from features.backbones.interface import BACKBONES, Clip
 from features.backbones.preprocessing import KINETICS
-from features.backbones.weights import Network, Published, WeightChoice
-from pipeline.grid import SegmentGrid
+from features.backbones.published import PUBLISHED
+from features.backbones.weights import Network, WeightChoice
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,6 @@ __all__ = ["R2Plus1D18"]
 WIDTH = 512
 BATCH = 4
 """Segments at a time."""
-KINETICS400_V1 = Published("https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth", True)
 
 
 def _make() -> torch.nn.Module:
@@ -37,53 +37,51 @@ def _input(frames: torch.Tensor) -> torch.Tensor:
 
 
 @BACKBONES.add
-class R2Plus1D18:
-    """One clip of frames a second, spread over it evenly; 512 values.
+class R2Plus1D18(NetworkFeature):
+    """One clip of frames a segment, spread over it evenly; 512 values.
 
     Args:
         weights: Which weights; published are torchvision's KINETICS400_V1.
-        frames: Frames of a second; the network was trained on 16, LLP's features used 8.
+        frames: Frames of a segment; the network was trained on 16, LLP's features used 8.
+        windows: Windows spread evenly over the clip; 0 for a segment a second.
+        window: Seconds of each of them.
+        compute: Type that the network computes in, ``"float32"`` or ``"float16"``.
     """
 
     name = "r2plus1d_18"
     modality = "visual"
-    weights_required = True
-    audio_rate = None
+    preparation = KINETICS
     shape = (WIDTH,)
-    dtype = "float32"
-    source = None
 
-    def __init__(self, *, weights: WeightChoice | None = None, frames: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        weights: WeightChoice | None = None,
+        frames: int = 8,
+        windows: int = 0,
+        window: float = WINDOW,
+        compute: str = "float32",
+    ) -> None:
         if frames < 1:
             raise ValueError(f"frames must be a whole number of at least 1, not {frames}")
-        self.grid = SegmentGrid(hop=1.0, frames=frames)
-        self._network = Network(
+        self.grid = make_grid(frames=frames, windows=windows, window=window)
+        self.network = Network(
             self.name,
             weights or WeightChoice(),
             _make,
-            published=KINETICS400_V1,
+            published=PUBLISHED[self.name],
             unused=("fc.",),
+            compute=compute,
         )
 
     def spec(self) -> dict[str, Any]:
         """See `Backbone`."""
-        return {
-            "backbone": "torchvision r2plus1d_18, average pooling, no classifier",
-            "weights": self._network.digest(),
-            "preprocessing": KINETICS.describe(),
-            "pooling": "one network clip a segment",
-            "compute": "float32",
-            "dtype": self.dtype,
-            "version": 1,
-        }
-
-    def times(self, start: float, end: float) -> np.ndarray:
-        """See `Backbone`; the middle of every segment."""
-        return self.grid.centers(start, end)
-
-    def to(self, device: str) -> None:
-        """See `Backbone`."""
-        self._network.to(device)
+        return self.describe(
+            backbone="torchvision r2plus1d_18, average pooling, no classifier",
+            preprocessing=KINETICS.describe(),
+            pooling="one network clip a segment",
+            version=1,
+        )
 
     def prepare(self, frame: np.ndarray) -> np.ndarray:
         """See `Backbone`; (3, 112, 112) uint8."""
@@ -91,6 +89,6 @@ class R2Plus1D18:
 
     def compute(self, clip: Clip) -> np.ndarray:
         """See `Backbone`; (T, 512)."""
-        frames = np.stack(clip.frames)  # (T * F, 3, 112, 112)
+        frames = np.asarray(clip.frames)  # (T * F, 3, 112, 112)
         segments = frames.reshape(clip.segments, self.grid.frames, *frames.shape[1:])
-        return self._network(_input, segments, batch=BATCH)
+        return self.network(_input, segments, batch=BATCH)

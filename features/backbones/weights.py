@@ -1,7 +1,9 @@
-"""Weights: a local file, torchvision's own download, or, if asked for, random numbers."""
+"""Weights: a local file, the published one, or, if asked for, random numbers."""
 
 from __future__ import annotations
 
+import codecs
+import os
 import pickle
 import threading
 from collections.abc import Callable, Mapping
@@ -12,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backbones.devices import move, run_network
+from features.backbones.published import WeightFile
 from pipeline.errors import UserError
 from pipeline.files import file_digest
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Network", "WeightChoice", "looks_like"]
+__all__ = ["COMPUTE", "Network", "WeightChoice", "looks_like", "read_state"]
+
+COMPUTE = ("float32", "float16")
+"""Types in which networks compute; float16 keeps float32 where a GPU's mixed precision does."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +41,6 @@ class WeightChoice:
     seed: int | None = None
 
 
-@dataclass(frozen=True)
-class Published:
-    """Where a network's published weights are.
-
-    Args:
-        url: Where they can be downloaded; the last part is the file's name.
-        download: Whether to do so when the file is not here.
-    """
-
-    url: str
-    download: bool
-
-    @property
-    def file(self) -> Path:
-        """The file in torch's own cache, where torchvision looks as well."""
-        import torch
-
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
-
-
 class Network:
     """A network whose weights are found, checked and loaded at first use.
 
@@ -61,8 +48,13 @@ class Network:
         name: The feature family's name, as in ``--weights NAME=FILE``.
         choice: Which weights.
         make: Builds the network, with parameters that need not mean anything.
-        published: Its published weights.
+        published: Its published weights, None if there are none.
         unused: Prefixes of parameters that a checkpoint may hold and the feature does not use.
+        inside: Key under which a checkpoint may keep its state dict.
+        compute: ``"float32"`` or ``"float16"``.
+
+    Raises:
+        ValueError: If there is no such compute type.
     """
 
     def __init__(
@@ -71,14 +63,20 @@ class Network:
         choice: WeightChoice,
         make: Callable[[], torch.nn.Module],
         *,
-        published: Published,
+        published: WeightFile | None = None,
         unused: tuple[str, ...] = (),
+        inside: str | None = None,
+        compute: str = "float32",
     ) -> None:
+        if compute not in COMPUTE:
+            raise ValueError(f"compute is {' or '.join(COMPUTE)}, not {compute!r}")
         self.name = name
         self.choice = choice
+        self.compute = compute
         self._make = make
         self._published = published
         self._unused = unused
+        self._inside = inside
         self._device = "cpu"
         self._module: torch.nn.Module | None = None
         self._lock = threading.Lock()
@@ -96,24 +94,36 @@ class Network:
         """
         if self.choice.file is not None:
             return Path(self.choice.file)
-        file = self._published.file
-        if not file.exists():
-            if not self._published.download:
-                raise self._not_here("they have no packaged download")
-            import torch
+        if self._published is None:
+            raise UserError(
+                f"There are no published weights of {self.name}; pass --weights {self.name}=FILE "
+                "(--random-weights SEED runs without, for a trial)."
+            )
+        if not self._published.path.is_file():
+            self._download(self._published)
+        return self._published.path
 
-            try:
-                torch.hub.load_state_dict_from_url(
-                    self._published.url, check_hash=True, map_location="cpu", weights_only=True
-                )
-            except (OSError, RuntimeError) as error:
-                raise self._not_here(f"downloading failed: {error}") from error
-        return file
+    def _download(self, published: WeightFile) -> None:
+        if not published.download:
+            raise self._not_here(published, "nothing says what their digest should be")
+        import torch
 
-    def _not_here(self, why: str) -> UserError:
+        part = published.path.with_name(f"{published.file}.{os.getpid()}.part")
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(published.url, str(part))
+            if not published.matches(part):
+                raise OSError(f"what came is not {published.digest}")
+            part.replace(published.path)
+        except (OSError, RuntimeError) as error:
+            raise self._not_here(published, f"downloading failed: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _not_here(self, published: WeightFile, why: str) -> UserError:
         return UserError(
-            f"The weights of {self.name} are not here ({why}); download {self._published.url} "
-            f"and put it at {self._published.file} or pass --weights {self.name}=FILE "
+            f"The weights of {self.name} are not here ({why}); download {published.url} "
+            f"and put it at {published.path} or pass --weights {self.name}=FILE "
             "(--random-weights SEED runs without, for a trial)."
         )
 
@@ -131,14 +141,16 @@ class Network:
         """Loads the weights and moves them.
 
         Raises:
-            UserError: If the weights are not there, cannot be read or are another network's.
+            UserError: If the weights are not there, cannot be read or are another network's, or
+                the device cannot compute so.
         """
         with self._lock:
             if self._module is None:
                 self._module = self._load()
-            if device != self._device:
-                self._module.to(device)
-                self._device = device
+            elif device == self._device:
+                return
+            move(self._module, device, name=self.name, compute=self.compute)
+            self._device = device
 
     def _load(self) -> torch.nn.Module:
         import torch
@@ -149,39 +161,33 @@ class Network:
             module = self._make()
         if not self.random:
             path = self.file()
-            module.load_state_dict(_matching(self.name, path, module, self._unused))
+            module.load_state_dict(_matching(self.name, path, module, self._unused, self._inside))
         return module.eval().requires_grad_(False)
 
     def __call__(
         self, prepare: Callable[[torch.Tensor], torch.Tensor], items: np.ndarray, *, batch: int
     ) -> np.ndarray:
-        """Runs the network without gradients in float32.
-
-        Batches are cut from one clip only, so that a clip's values do not depend on its
-        neighbours.
+        """Runs the network without gradients; see `features.backbones.devices.run_network`.
 
         Args:
             prepare: Turns a batch of ``items`` on the device into the network's input.
             items: (n, ...) inputs.
-            batch: Most items at a time.
+            batch: Items at a time on a CPU.
 
         Returns:
             (n, ...) float32.
         """
-        import torch
-
-        self.to(self._device)
-        outputs = []
-        try:
-            with torch.inference_mode():
-                for part in torch.from_numpy(items).split(batch):
-                    outputs.append(self._module(prepare(part.to(self._device))).cpu())
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"The GPU has too little free memory for {self.name}; free some or use "
-                "--device cpu."
-            ) from error
-        return torch.cat(outputs).numpy()
+        if self._module is None:
+            self.to(self._device)
+        return run_network(
+            self._module,
+            self._device,
+            prepare,
+            items,
+            name=self.name,
+            compute=self.compute,
+            batch=batch,
+        )
 
 
 @lru_cache(maxsize=64)
@@ -190,8 +196,13 @@ def _digest(path: str, stamp: int) -> str:
     return f"sha256:{file_digest(path)}"
 
 
-def read_state(name: str, path: Path) -> dict[str, Any]:
+def read_state(name: str, path: Path, *, inside: str | None = None) -> dict[str, torch.Tensor]:
     """Reads a state dict without running any code it may hold.
+
+    Args:
+        name: Whose weights, for errors.
+        path: The file. Arrays of numpy, in files from before 2020, become tensors.
+        inside: Key under which the file may keep the state dict.
 
     Raises:
         UserError: If the file is none.
@@ -199,27 +210,41 @@ def read_state(name: str, path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_array_parts()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(
             f"The weights {path} of {name} cannot be read as a plain state dict "
             f"({str(error).splitlines()[0][:120]}); check the file."
         ) from error
+    if inside is not None and isinstance(state, Mapping) and inside in state:
+        state = state[inside]
     if not isinstance(state, Mapping) or not all(
-        isinstance(v, torch.Tensor) for v in state.values()
+        isinstance(value, torch.Tensor | np.ndarray) for value in state.values()
     ):
         raise UserError(
             f"The weights {path} of {name} hold no plain state dict of tensors; save "
             "network.state_dict() and pass that file."
         )
-    return dict(state)
+    return {key: torch.as_tensor(value) for key, value in state.items()}
+
+
+def _array_parts() -> list[Any]:
+    """What a pickled array of plain numbers is made of; none of it runs code of the file.
+
+    numpy 2 moved the first function; files from before name its old place.
+    """
+    rebuild = np.zeros(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
+    old = [(rebuild, "numpy.core.multiarray._reconstruct")]
+    return [rebuild, *old, np.ndarray, np.dtype, *kinds, codecs.encode]
 
 
 def _matching(
-    name: str, path: Path, module: torch.nn.Module, unused: tuple[str, ...]
+    name: str, path: Path, module: torch.nn.Module, unused: tuple[str, ...], inside: str | None
 ) -> dict[str, Any]:
     """The parameters for a module, checked to be all there and of the right shape."""
-    state = read_state(name, path)
+    state = read_state(name, path, inside=inside)
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     # Checkpoints from before PyTorch 0.4.1 lack these counters, which evaluation does not read.
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}
@@ -259,6 +284,7 @@ _SIGNS = (
     ("squeezenet1_0", "features.0.weight", (96, 3, 7, 7)),
     ("squeezenet1_1", "features.3.squeeze.weight", (16, 64, 1, 1)),
     ("vggish", "embeddings.0.weight", (4096, 12288)),
+    ("panns_resnet22", "resnet.layer4.1.conv2.weight", (512, 512, 3, 3)),
     ("a VGG network", "features.0.weight", (64, 3, 3, 3)),
 )
 """A parameter by which each network is known, and its shape."""

@@ -1,7 +1,7 @@
 """The feature store: committed shards of features, found by what was computed from what."""
 
 from features.store.catalog import FeatureInfo, Store
-from features.store.checking import Damage
+from features.store.checking import Damage, StoreCheck
 from features.store.claims import Claim, claim
 from features.store.commit import commit_shard, find_committed
 from features.store.layout import Row, RowKey, Shard, ShardRecord, shard_name
@@ -17,6 +17,7 @@ __all__ = [
     "Shard",
     "ShardRecord",
     "Store",
+    "StoreCheck",
     "claim",
     "commit_shard",
     "find_committed",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ import numpy as np
 
 from features.sources import Sources, row_media
 from features.spec import FeatureSpec
-from features.store.checking import Damage, check_feature
+from features.store.checking import Damage, StoreCheck, check_store
 from features.store.commit import commit_shard
 from features.store.index import FeatureIndex, Place
-from features.store.layout import RowKey, Shard, ShardRecord
+from features.store.layout import RECORD, RowKey, Shard, ShardRecord
+from features.store.leftovers import feature_folders, shard_files
 from features.store.reading import read_rows
 from features.store.table import FeatureTable
 from pipeline.errors import UserError
-from pipeline.files import object_digest, store_dir
+from pipeline.files import store_dir
 from pipeline.manifest import Manifest
 from pipeline.manifest import Row as ManifestRow
 
-__all__ = ["FeatureInfo", "Store"]
+__all__ = ["FeatureInfo", "Store", "import_command", "open_store"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,23 @@ class FeatureInfo:
         return None if hop is None else float(hop)
 
 
+def import_command(name: str, values: Mapping[str, Any], where: str) -> str:
+    """The command that an imported feature's rows are imported with.
+
+    Args:
+        name: The feature.
+        values: Its spec.
+        where: The options that name manifest and store.
+    """
+    kind = values["imported"]["format"]
+    source = "file" if kind == "hdf5" else "folder"
+    named = "" if kind == "llp" else f" --name {name}"
+    return (
+        f"python -m features import-{kind} {source.upper()}{named} {where}, from the {source} that "
+        "the others came from"
+    )
+
+
 class Store:
     """A folder of features.
 
@@ -89,14 +107,21 @@ class Store:
         self.sources = Sources(self.path)
         self._indexes: dict[Path, FeatureIndex] = {}
 
-    def index(self, folder: Path | str) -> FeatureIndex | None:
-        """The index of a feature's folder, up to date, or None if there is no such folder."""
+    def index(self, folder: Path | str, *, refresh: bool = True) -> FeatureIndex | None:
+        """The index of a feature's folder, or None if there is no such folder.
+
+        Args:
+            folder: The folder's name.
+            refresh: Whether to look for what has changed since it was read, which costs a look at
+                every file of the folder.
+        """
         folder = self.path / folder
+        known = self._indexes.get(folder)
+        if known is not None and not refresh:
+            return known
         if not folder.is_dir():
             return None
-        if folder in self._indexes:
-            return self._indexes[folder].refresh()
-        self._indexes[folder] = FeatureIndex(folder)
+        self._indexes[folder] = FeatureIndex(folder) if known is None else known.refresh()
         return self._indexes[folder]
 
     def features(self) -> list[FeatureInfo]:
@@ -105,34 +130,32 @@ class Store:
         Raises:
             UserError: If there is no store, or a ``spec.json`` is damaged.
         """
+        self._must_exist()
+        infos = [self._info(path) for path in sorted(self.path.glob("*/spec.json"))]
+        return sorted((i for i in infos if i.shards), key=lambda info: (info.name, info.id))
+
+    def _must_exist(self) -> None:
         if not self.path.is_dir():
             raise UserError(
                 f"There is no feature store at {self.path}; make one with python -m flows.extract "
                 f"--manifest M --store {self.path} --features NAME ..., or correct --store."
             )
-        infos = [self._info(path) for path in sorted(self.path.glob("*/spec.json"))]
-        return sorted((i for i in infos if i.shards), key=lambda info: (info.name, info.id))
 
     def _info(self, path: Path) -> FeatureInfo:
         try:
-            spec = json.loads(path.read_bytes())
-            name, spec_id, values = spec["name"], spec["id"], spec["values"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            spec = FeatureSpec.read(path)
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{path} is damaged ({error}); delete {path.parent} and extract it again."
+                f"{path} is damaged ({error}); python -m features verify {self.path} --repair "
+                "writes it again."
             ) from error
-        if object_digest(values) != spec_id or path.parent.name != f"{name}-{spec_id}":
-            raise UserError(
-                f"{path} was changed: its values are not those of {path.parent.name}; delete the "
-                "folder and extract the feature again."
-            )
         index = self.index(path.parent.name)
         records = () if index is None else index.records
         return FeatureInfo(
-            name,
-            spec_id,
+            spec.name,
+            spec.id,
             path.parent,
-            values,
+            spec.values,
             records[0].shape if records else (),
             np.dtype(records[0].dtype).name if records else "",
             len(records),
@@ -197,14 +220,11 @@ class Store:
             UserError: If rows were never extracted, or a shard is damaged.
         """
         index = self.index(info.folder.name)
-        places: list[Place] = []
-        absent: list[str] = []
-        for row, media in zip(rows, self.media(info, manifest, rows), strict=True):
-            place = None if index is None else index.find(media, row.start, row.end)
-            if place is None:
-                absent.append(row.id)
-            else:
-                places.append(place)
+        places: list[Place | None] = [None] * len(rows)
+        if index is not None:
+            media = self.media(info, manifest, rows)
+            places = index.find_all(media, [row.start for row in rows], [row.end for row in rows])
+        absent = [row.id for row, place in zip(rows, places, strict=True) if place is None]
         if index is None or absent:
             raise UserError(
                 f"{len(absent)} of {len(rows)} rows have no {info.name} in the store {self.path} "
@@ -238,16 +258,10 @@ class Store:
         where = f"--manifest {manifest.path} --store {self.path}"
         if not info.imported:
             return f"extract them with python -m flows.extract {where} --features {info.name}"
-        kind = info.values["imported"]["format"]
-        what = "FILE" if kind == "hdf5" else "FOLDER"
-        name = "" if kind == "llp" else f" --name {info.name}"
-        return (
-            f"import them with python -m features import-{kind} {what}{name} {where}, from the "
-            f"{'file' if kind == 'hdf5' else 'folder'} that the others came from"
-        )
+        return f"import them with {import_command(info.name, info.values, where)}"
 
     def verify(self, *, on_shard: Callable[[bool], None] | None = None) -> list[Damage]:
-        """Hashes and opens every shard; nothing is changed.
+        """Hashes and opens every shard; nothing but caches is changed.
 
         Args:
             on_shard: Told after every shard whether it is whole.
@@ -255,9 +269,34 @@ class Store:
         Raises:
             UserError: If there is no store.
         """
-        damage: list[Damage] = []
-        self.features()
-        for path in sorted(self.path.glob("*/spec.json")):
-            spec_id = json.loads(path.read_bytes())["id"]
-            damage += check_feature(path.parent, spec_id, on_shard=on_shard)
-        return damage
+        return self.check(on_shard=on_shard).damage
+
+    def count_shards(self) -> int:
+        """Committed shards of all features, whole or not.
+
+        Raises:
+            UserError: If there is no store.
+        """
+        self._must_exist()
+        return sum(len(shard_files(folder, RECORD)) for folder in feature_folders(self.path))
+
+    def check(self, *, on_shard: Callable[[bool], None] | None = None) -> StoreCheck:
+        """The same as `verify`, and what lies around besides.
+
+        Args:
+            on_shard: Told after every shard whether it is whole.
+
+        Raises:
+            UserError: If there is no store.
+        """
+        self._must_exist()
+        check = check_store(self.path, on_shard=on_shard)
+        # An index that was wrong on disk may have been read before.
+        self._indexes.clear()
+        return check
+
+
+@lru_cache(maxsize=4)
+def open_store(path: str) -> Store:
+    """The store of a folder, one for a process: the shards of a run share its indexes."""
+    return Store(path)

@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
 from pathlib import Path
 
-from features.store.layout import CLAIM
+from features.store.layout import CLAIM, cannot_write
 
-__all__ = ["BEAT", "STALE", "Claim", "claim"]
+__all__ = ["BEAT", "STALE", "Claim", "claim", "held"]
 
 BEAT = 10.0
 """Seconds between two heartbeats of a claim that is held."""
@@ -65,6 +66,9 @@ def claim(folder: Path, shard: str) -> Claim | None:
 
     Returns:
         The claim, or None while somebody else holds it.
+
+    Raises:
+        UserError: If the store cannot be written.
     """
     path = folder / f"{shard}{CLAIM}"
     token = uuid.uuid4().hex
@@ -76,10 +80,22 @@ def claim(folder: Path, shard: str) -> Claim | None:
             if not _remove_stale(path):
                 return None
             continue
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        except OSError as error:
+            raise cannot_write(folder.parent, error) from error
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise cannot_write(folder.parent, error) from error
         return Claim(path, token)
     return None
+
+
+def held(folder: Path) -> list[str]:
+    """The shards of a feature that somebody is working on right now."""
+    paths = sorted(folder.glob(f"*{CLAIM}"))
+    return [path.stem for path in paths if not _is_stale(path, _read(path))]
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -93,13 +109,23 @@ def _read(path: Path) -> dict[str, object]:
 
 def _is_stale(path: Path, owner: dict[str, object]) -> bool:
     try:
-        age = time.time() - path.stat().st_mtime
+        age = _now(path.parent) - path.stat().st_mtime
     except FileNotFoundError:
         return True
-    if age > STALE:
+    # A heartbeat far in the future was dated by a clock that has been put right since.
+    if abs(age) > STALE:
         return True
     pid = owner.get("pid")
     return owner.get("host") == socket.gethostname() and isinstance(pid, int) and not _alive(pid)
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that dates the folder's files, which may be a file server's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".now.") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _alive(pid: int) -> bool:

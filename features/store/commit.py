@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from features.spec import FeatureSpec
+from features.store.claims import STALE, held
 from features.store.layout import (
     BAD,
+    CLAIM,
     RECORD,
     SHARD,
     Shard,
     ShardRecord,
+    cannot_write,
     shard_name,
     write_shard,
 )
-from pipeline.errors import UserError
-from pipeline.files import file_digest, fsync_dir, write_atomic
+from pipeline.files import file_digest, fsync_dir, sealed_json, write_atomic
 
 __all__ = ["commit_shard", "find_committed", "prepare_folder", "set_aside"]
+
+_TEMPORARY = re.compile(r"\.([0-9a-f]{16})\.(?:h5|json)\..+\.tmp")
+
+_CLEARED: set[Path] = set()
+"""Folders that this process has cleared of what killed ones left there."""
 
 
 def prepare_folder(store: Path, spec: FeatureSpec) -> Path:
@@ -36,9 +44,9 @@ def prepare_folder(store: Path, spec: FeatureSpec) -> Path:
     path = folder / "spec.json"
     if not path.exists():
         try:
-            write_atomic(path, json.dumps(spec.to_json(), indent=2, ensure_ascii=False) + "\n")
+            write_atomic(path, sealed_json(spec.to_json(), indent=2))
         except OSError as error:
-            raise _cannot_write(store, error) from error
+            raise cannot_write(store, error) from error
     return folder
 
 
@@ -96,18 +104,19 @@ def commit_shard(
     committed = find_committed(folder, name)
     if committed is not None:
         return committed
+    # Beside every shard as well: a damaged spec.json is written again from what stands here.
+    how = {} if spec.request is None else {"request": dict(spec.request)}
     try:
-        return _write(folder, name, spec, shard, dict(environment or {}))
+        return _write(folder, name, spec, shard, dict(environment or {}) | how)
     except OSError as error:
-        raise _cannot_write(store, error) from error
+        raise cannot_write(store, error) from error
 
 
 def _write(
     folder: Path, name: str, spec: FeatureSpec, shard: Shard, environment: dict[str, Any]
 ) -> ShardRecord:
     path = folder / f"{name}{SHARD}"
-    for left_over in folder.glob(f".{name}{SHARD}.*.tmp"):
-        left_over.unlink(missing_ok=True)
+    _clear_left_overs(folder, name)
     temporary = folder / f".{name}{SHARD}.{uuid.uuid4().hex}.tmp"
     try:
         places = write_shard(temporary, shard, feature=spec.name, spec_id=spec.id)
@@ -133,8 +142,29 @@ def _write(
         temporary.unlink(missing_ok=True)
         raise
     fsync_dir(folder)
-    write_atomic(folder / f"{name}{RECORD}", json.dumps(record.to_json(), ensure_ascii=False))
+    write_atomic(folder / f"{name}{RECORD}", sealed_json(record.to_json()))
     return record
+
+
+def _clear_left_overs(folder: Path, name: str) -> None:
+    """Deletes what processes that were killed left half written, before a process's first commit.
+
+    Only then: a folder of thousands of shards takes longer to list than a shard takes to commit.
+    Other runs' shards in the making are left alone.
+    """
+    if folder in _CLEARED:
+        return
+    _CLEARED.add(folder)
+    live = set(held(folder)) - {name}
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or match[1] in live:
+                continue
+            with contextlib.suppress(OSError):
+                orphan = match[1] == name or (folder / f"{match[1]}{CLAIM}").exists()
+                if orphan or time.time() - entry.stat().st_mtime > STALE:
+                    os.unlink(entry.path)
 
 
 def _sync(path: Path) -> None:
@@ -143,10 +173,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _cannot_write(store: Path, error: OSError) -> UserError:
-    return UserError(
-        f"The store {store} cannot be written ({error.strerror or error}); free some space, "
-        "mend its permissions or choose another with --store."
-    )

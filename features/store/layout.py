@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 
-from pipeline.errors import MEDIA_STATUSES
-from pipeline.files import object_digest
+from features.store.keys import RowKey, RowKeys
+from features.store.sink import Sink
+from pipeline.errors import MEDIA_STATUSES, UserError
+from pipeline.files import object_digest, read_sealed
 
 __all__ = [
     "BAD",
@@ -22,8 +25,10 @@ __all__ = [
     "SHARD",
     "Row",
     "RowKey",
+    "RowKeys",
     "Shard",
     "ShardRecord",
+    "cannot_write",
     "read_shard",
     "shard_name",
     "write_shard",
@@ -35,18 +40,21 @@ SHARD, RECORD, CLAIM, BAD = ".h5", ".json", ".claim", ".bad"
 DTYPES = ("uint8", "float16", "float32")
 """Types that features are stored in."""
 
+DATASETS = ("x", "offset", "t", "media", "start", "end", "status", "reason")
 
-class RowKey(NamedTuple):
-    """What a row of features was computed from.
+_ENTRIES = {"schema", "shard", "size", "sha256", "shape", "dtype", "places"}
+_ENTRIES |= {"keys", "lengths", "failures", "environment"}
 
-    Attributes:
-        media: SHA-256 of the video file, or a pseudo digest that holds a colon.
-        start, end: Seconds in the file.
-    """
+_STORED = {np.dtype(name).str: np.dtype(name).itemsize for name in DTYPES}
+"""Bytes of a value by what a record calls its type."""
 
-    media: str
-    start: float
-    end: float
+
+def cannot_write(store: Path, error: OSError) -> UserError:
+    """What the user is told when a disk is full, read-only or somebody else's."""
+    return UserError(
+        f"The store {store} cannot be written ({error.strerror or error}); free some space, "
+        "mend its permissions or choose another with --store."
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ class ShardRecord:
     shape: tuple[int, ...]
     dtype: str
     places: Mapping[str, int]
-    keys: tuple[RowKey, ...]
+    keys: Sequence[RowKey]
     lengths: tuple[int, ...]
     failures: Mapping[int, tuple[str, str]]
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -190,28 +198,67 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> ShardRecord:
-        """Reads a record.
+        """Reads a record and refuses what could not have been committed.
+
+        Its shard's name becomes part of a path and its numbers address memory, and whoever made a
+        store may be a stranger.
 
         Raises:
-            ValueError: If it is not one.
+            ValueError: If it is no record.
         """
         try:
-            if value["schema"] != 1:
-                raise ValueError(f"record version {value['schema']!r} is unknown")
-            return cls(
-                value["shard"],
-                value["size"],
-                value["sha256"],
-                tuple(value["shape"]),
-                value["dtype"],
-                value["places"],
-                tuple(RowKey(*key) for key in value["keys"]),
-                tuple(value["lengths"]),
-                {int(n): (status, reason) for n, (status, reason) in value["failures"].items()},
-                value.get("environment", {}),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            rows = value["keys"]
+            media, start, end = zip(*rows, strict=True) if rows else ((), (), ())
+            return cls.from_columns(value, media, start, end)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a shard record ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def from_columns(
+        cls, value: Any, media: Sequence[str], start: Sequence[float], end: Sequence[float]
+    ) -> ShardRecord:
+        """Reads a record whose keys come as columns; like `from_json`, with any exception."""
+        if value["schema"] != 1:
+            raise ValueError(f"record version {value['schema']!r} is unknown")
+        record = cls(
+            value["shard"],
+            value["size"],
+            value["sha256"],
+            tuple(value["shape"]),
+            value["dtype"],
+            dict(value["places"]),
+            RowKeys.of(media, start, end),
+            tuple(value["lengths"]),
+            {int(n): (status, reason) for n, (status, reason) in value["failures"].items()},
+            value.get("environment", {}),
+        )
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """Checks every value by itself and against the others.
+
+        Raises:
+            ValueError: What is wrong.
+        """
+        if not re.fullmatch("[0-9a-f]{16}", self.shard):
+            raise ValueError(f"{self.shard!r} is no shard's name")
+        numbers = (self.size, *self.shape, *self.places.values(), *self.lengths)
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("sizes, places and lengths are whole numbers of 0 or more")
+        if self.dtype not in _STORED:
+            raise ValueError(f"features are stored as one of {DTYPES}, not as {self.dtype!r}")
+        if len(self.lengths) != len(self.keys):
+            raise ValueError(f"{len(self.keys)} rows have {len(self.lengths)} lengths")
+        for n, (status, reason) in self.failures.items():
+            texts = isinstance(status, str) and isinstance(reason, str)
+            if not (0 <= n < len(self.keys) and texts and self.lengths[n] == 0):
+                raise ValueError(f"there is no failed row {n}")
+        steps = sum(self.lengths)
+        # In whole Python numbers: numpy's would wrap around.
+        for name, step in (("x", math.prod(self.shape) * _STORED[self.dtype]), ("t", 8)):
+            if steps and self.places[name] + steps * step > self.size:
+                raise ValueError(f"{name} lies outside the shard's file")
 
     @classmethod
     def read(cls, path: Path) -> ShardRecord:
@@ -221,7 +268,10 @@ class ShardRecord:
             ValueError: If it is not one.
             OSError: If it cannot be read.
         """
-        return cls.from_json(json.loads(path.read_bytes()))
+        value = read_sealed(path.read_bytes())
+        if unknown := value.keys() - _ENTRIES:
+            raise ValueError(f"not a shard record (it holds {sorted(unknown)})")
+        return cls.from_json(value)
 
 
 def write_shard(path: Path, shard: Shard, *, feature: str, spec_id: str) -> dict[str, int]:
@@ -229,29 +279,39 @@ def write_shard(path: Path, shard: Shard, *, feature: str, spec_id: str) -> dict
 
     Returns:
         Byte position of ``x`` and ``t`` in the file, 0 for an empty one.
+
+    Raises:
+        OSError: If it cannot be written.
     """
-    with h5py.File(path, "w") as file:
-        file.attrs["schema"] = 1
-        file.attrs["feature"] = feature
-        file.attrs["spec"] = spec_id
-        datasets = {
-            name: file.create_dataset(name, data=getattr(shard, name))
-            for name in ("x", "offset", "t")
-        }
-        file["start"] = np.array([key.start for key in shard.keys], dtype=np.float64)
-        file["end"] = np.array([key.end for key in shard.keys], dtype=np.float64)
-        for name, texts in (
-            ("media", [key.media for key in shard.keys]),
-            ("status", shard.status),
-            ("reason", shard.reason),
-        ):
-            # Fixed length: variable-length texts live in a heap whose layout is the library's
-            # business, and a damaged one would take the whole file with it.
-            raw = [text.encode() for text in texts]
-            kind = h5py.string_dtype("utf-8", max([1, *map(len, raw)]))
-            file.create_dataset(name, data=np.array(raw, dtype=kind))
-        file.flush()
-        return {name: int(datasets[name].id.get_offset() or 0) for name in ("x", "t")}
+    with open(path, "w+b", buffering=0) as raw:
+        sink = Sink(raw)
+        with h5py.File(sink, "w") as file:
+            places = _fill(file, shard, feature, spec_id)
+        sink.check()
+    return places
+
+
+def _fill(file: h5py.File, shard: Shard, feature: str, spec_id: str) -> dict[str, int]:
+    file.attrs["schema"] = 1
+    file.attrs["feature"] = feature
+    file.attrs["spec"] = spec_id
+    datasets = {
+        name: file.create_dataset(name, data=getattr(shard, name)) for name in ("x", "offset", "t")
+    }
+    file["start"] = np.array([key.start for key in shard.keys], dtype=np.float64)
+    file["end"] = np.array([key.end for key in shard.keys], dtype=np.float64)
+    for name, texts in (
+        ("media", [key.media for key in shard.keys]),
+        ("status", shard.status),
+        ("reason", shard.reason),
+    ):
+        # Fixed length: variable-length texts live in a heap whose layout is the library's
+        # business, and a damaged one would take the whole file with it.
+        raw = [text.encode() for text in texts]
+        kind = h5py.string_dtype("utf-8", max([1, *map(len, raw)]))
+        file.create_dataset(name, data=np.array(raw, dtype=kind))
+    file.flush()
+    return {name: int(datasets[name].id.get_offset() or 0) for name in ("x", "t")}
 
 
 def read_shard(path: Path) -> tuple[Shard, dict[str, int]]:
@@ -263,8 +323,11 @@ def read_shard(path: Path) -> tuple[Shard, dict[str, int]]:
     Raises:
         OSError: If the file is no HDF5 file.
         KeyError: If a dataset is missing.
+        ValueError: If a dataset takes its values from another file.
     """
     with h5py.File(path, "r") as file:
+        for name in DATASETS:
+            _refuse_foreign(file, name)
         media, status, reason = (
             [text.decode() for text in file[name][()]] for name in ("media", "status", "reason")
         )
@@ -275,3 +338,10 @@ def read_shard(path: Path) -> tuple[Shard, dict[str, int]]:
         places = {name: int(file[name].id.get_offset() or 0) for name in ("x", "t")}
         arrays = (file[name][()] for name in ("x", "offset", "t"))
         return Shard(*arrays, keys, tuple(status), tuple(reason)), places
+
+
+def _refuse_foreign(file: h5py.File, name: str) -> None:
+    """Refuses HDF5's three ways of showing another file's bytes as one's own."""
+    linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
+    if linked or file[name].external or file[name].is_virtual:
+        raise ValueError(f"{name} takes its values from elsewhere")

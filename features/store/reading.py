@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def read_rows(
     failures = [record.failures.get(n, fine) for record, n in places]
     lengths = np.array([record.lengths[n] for record, n in places], dtype=np.int64)
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    shape, dtype = _common_shape(index, name)
+    records = {record.shard: record for record, _ in places}.values() or index.records
+    shape, dtype = _common_shape(index, records, name)
     x = np.empty((int(offset[-1]), *shape), dtype=dtype)
     t = np.empty(int(offset[-1]), dtype=np.float64)
 
@@ -62,8 +63,10 @@ def read_rows(
     )
 
 
-def _common_shape(index: FeatureIndex, name: str) -> tuple[tuple[int, ...], str]:
-    kinds = {(record.shape, record.dtype) for record in index.records}
+def _common_shape(
+    index: FeatureIndex, records: Iterable[ShardRecord], name: str
+) -> tuple[tuple[int, ...], str]:
+    kinds = {(record.shape, record.dtype) for record in records}
     if len(kinds) != 1:
         raise UserError(
             f"The shards of {name} differ in shape ({sorted(map(str, kinds))}); delete "

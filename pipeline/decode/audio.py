@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -15,9 +16,9 @@ from pipeline.decode.interface import Deadline, require_head, require_tail
 from pipeline.errors import MediaError
 from pipeline.grid import TAIL_HOLD
 
-__all__ = ["describe_audio", "read_audio"]
+__all__ = ["describe_audio", "read_audio", "read_audio_blocks"]
 
-_VERSION = 1
+_VERSION = 2
 """Raised by hand when code below changes which samples come out."""
 
 _JITTER = 0.02
@@ -37,6 +38,10 @@ longer, because each step pushes the other out of the processor's caches."""
 
 _GATHERED = 2**15
 """Samples that the resampler gathers before it gives them out, for the same reason."""
+
+_SETTLED = 1.0
+"""Seconds after which sound is final. Where time stamps jump back, what comes later replaces what
+is younger than this and is left out before; so no block has to wait for the end of the file."""
 
 _PREROLL = 1.0
 """Seconds before the interval from which decoding starts: codecs overlap their blocks, and MP3
@@ -86,30 +91,77 @@ def read_audio(
         MediaError: ``missing``, ``no_audio``, ``too_short``, ``decode_error``, ``timeout``.
         ValueError: If the interval is empty.
     """
-    if not end > start or rate <= 0:
-        raise ValueError(f"an interval needs start < end and a positive rate: {start}, {end}")
-    track = _Track(start, end, rate)
+    (samples,) = read_audio_blocks(path, start, end, rate, block=end - start, timeout=timeout)
+    return samples
+
+
+def read_audio_blocks(
+    path: str | os.PathLike[str],
+    start: float,
+    end: float,
+    rate: int,
+    *,
+    block: float = 60.0,
+    timeout: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Reads an interval as `read_audio` does, but in blocks, in memory of two of them.
+
+    Laid end to end the blocks are what `read_audio` returns, to the bit. A failure may come after
+    blocks that were fine: sound that ends too soon is found out at its end.
+
+    Args:
+        path, start, end, rate: See `read_audio`.
+        block: Seconds a block.
+        timeout: Seconds of reading after which to give up; the time that the consumer takes
+            between two blocks does not count.
+
+    Yields:
+        At least one block of samples in [-1, 1], float32; all are (round(block * rate),) but the
+        last, which is shorter or as long.
+
+    Raises:
+        MediaError: ``missing``, ``no_audio``, ``too_short``, ``decode_error``, ``timeout``.
+        ValueError: If the interval is empty.
+    """
+    if not end > start or rate <= 0 or not block > 0:
+        raise ValueError(
+            f"an interval needs start < end, a positive rate and positive blocks: {start}, {end}"
+        )
+    track = _Track(start, end, rate, max(1, round(block * rate)))
     deadline = Deadline(timeout)
     with StreamReader(path, "audio", deadline=deadline) as reader:
-        blocks = reader.read_from(max(0.0, start - _PREROLL))
+        decoded = reader.read_from(max(0.0, start - _PREROLL))
         try:
-            while track.wants_more and (batch := list(itertools.islice(blocks, _BATCH))):
-                for block in batch:
-                    track.add(block)
+            while track.wants_more and (batch := list(itertools.islice(decoded, _BATCH))):
+                for piece in batch:
+                    track.add(piece)
+                while (samples := track.take()) is not None:
+                    deadline.pause()
+                    yield samples
+                    deadline.resume()
             track.finish(reader.damage)
         except FAILURES as error:
             raise MediaError(
                 "decode_error", f"the sound does not convert: {brief(error)}"
             ) from None
-    return np.clip(track.samples, -1.0, 1.0, out=track.samples)
+    yield from track.rest()
 
 
 class _Track:
-    """The interval's samples, filled block by block, and what is missing from them."""
+    """The interval's samples, given out in blocks as they fill, and what is missing from them.
 
-    def __init__(self, start: float, end: float, rate: int) -> None:
-        self.samples = np.zeros(round((end - start) * rate), dtype=np.float32)
+    Args:
+        start, end, rate: See `read_audio`.
+        size: Samples a block.
+    """
+
+    def __init__(self, start: float, end: float, rate: int, size: int) -> None:
         self._start, self._end, self._rate = start, end, rate
+        self._size = size
+        self._length = round((end - start) * rate)
+        self._given = 0
+        self._settled = 0
+        self._blocks: dict[int, np.ndarray] = {}
         self._first = round(start * rate)
         self._run: _Run | None = None
         self._kind: tuple[str, str, int] | None = None
@@ -185,12 +237,41 @@ class _Track:
         run = self._run
         for part in parts:
             begin = run.position - self._first
-            low = max(0, begin + run.hidden)
-            high = min(len(self.samples), begin + len(part))
-            if low < high:
-                self.samples[low:high] = part[low - begin : high - begin]
             run.position += len(part)
+            low = max(self._settled, begin + run.hidden)
+            high = min(self._length, begin + len(part))
             run.hidden = max(0, run.hidden - len(part))
+            while low < high:
+                number, at = divmod(low, self._size)
+                block = self._block(number)
+                count = min(high - low, len(block) - at)
+                block[at : at + count] = part[low - begin : low - begin + count]
+                low += count
+            self._settled = max(self._settled, high - round(_SETTLED * self._rate))
+
+    def _block(self, number: int) -> np.ndarray:
+        """A block, silent at first; silent ones take no memory before they are given out."""
+        if number not in self._blocks:
+            count = min(self._size, self._length - number * self._size)
+            self._blocks[number] = np.zeros(count, dtype=np.float32)
+        return self._blocks[number]
+
+    def take(self) -> np.ndarray | None:
+        """The next block, if it is final and not the last."""
+        until = (self._given + 1) * self._size
+        return None if until > self._settled or until >= self._length else self._give()
+
+    def rest(self) -> Iterator[np.ndarray]:
+        """All blocks that are left, at least one; after `finish`."""
+        yield self._give()
+        while self._given * self._size < self._length:
+            yield self._give()
+
+    def _give(self) -> np.ndarray:
+        block = self._block(self._given)
+        del self._blocks[self._given]
+        self._given += 1
+        return np.clip(block, -1.0, 1.0, out=block)
 
 
 class _Run:

@@ -11,6 +11,7 @@ import av
 
 from pipeline.decode.interface import BOUNDARY, Deadline
 from pipeline.errors import MediaError
+from pipeline.stages import stage
 
 __all__ = [
     "FAILURES",
@@ -41,19 +42,18 @@ class Decoded(NamedTuple):
     Attributes:
         frame: PyAV's frame.
         begin: Seconds from the container's start at which it is presented.
-        duration: Seconds for which it says to last; 0 where nothing is said.
+        end: Seconds at which it says to end; ``begin`` where nothing is said.
         damage: Why packets between the frame before and this one did not decode, if any.
     """
 
     frame: Any
     begin: float
-    duration: float
+    end: float
     damage: str | None = None
 
-    @property
-    def end(self) -> float:
-        """Seconds from the container's start at which it says to end."""
-        return self.begin + self.duration
+
+_new = tuple.__new__
+"""Makes a `Decoded` at a fifth of the cost of calling the class, which small pictures feel."""
 
 
 def open_container(path: str | os.PathLike[str], *, timeout: float | None = None) -> Any:
@@ -66,8 +66,9 @@ def open_container(path: str | os.PathLike[str], *, timeout: float | None = None
     if not os.path.isfile(path):
         raise MediaError("missing", f"there is no file {os.fspath(path)}")
     try:
-        # Tags in odd encodings are no reason to refuse pictures and sound.
-        return av.open(os.fspath(path), metadata_errors="replace", timeout=timeout)
+        with stage("open"):
+            # Tags in odd encodings are no reason to refuse pictures and sound.
+            return av.open(os.fspath(path), metadata_errors="replace", timeout=timeout)
     except av.error.ExitError:
         raise MediaError("timeout", f"opening took longer than {timeout:g} s") from None
     except FAILURES as error:
@@ -198,7 +199,7 @@ class StreamReader:
     def _decode(self) -> Iterator[Decoded]:
         self._untouched = False
         expected = 0.0
-        tick, zero, audio = self._tick, self._origin, self.kind == "audio"
+        tick, zero, step, audio = self._tick, self._origin, self._step, self.kind == "audio"
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -212,13 +213,10 @@ class StreamReader:
                 if ticks is None:
                     ticks = frame.dts
                 begin = expected if ticks is None else ticks * tick - zero
-                if audio:
-                    duration = frame.samples / frame.sample_rate
-                else:
-                    duration = frame.duration * tick or self._step
-                expected = begin + duration
+                lasts = frame.samples / frame.sample_rate if audio else frame.duration * tick
+                expected = begin + (lasts or step)
                 damage, self.damage = self.damage, None
-                yield Decoded(frame, begin, duration, damage)
+                yield _new(Decoded, (frame, begin, expected, damage))
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the stream; one that cannot be read is the last."""

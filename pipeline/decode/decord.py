@@ -36,6 +36,7 @@ from pipeline.decode.interface import (
 )
 from pipeline.decode.probe import probe
 from pipeline.errors import MediaError, UserError
+from pipeline.stages import stage
 
 __all__ = ["DecordDecoder"]
 
@@ -91,15 +92,17 @@ class DecordDecoder:
         if len(times) == 0:
             return
         deadline = Deadline(timeout)
-        video = _inspect(path, deadline)
+        with stage("open"):
+            video = _inspect(path, deadline)
         shown = np.searchsorted(video.begins, times + BOUNDARY, side="right") - 1
         indices, starts = np.unique(shown.clip(0), return_index=True)
         stops = np.append(starts[1:], len(times))
         child = self._take()
         try:
             threads = self.threads or threads_for(video.size[0] * video.size[1])
-            child.send("open", os.fspath(path), threads)
-            (begins,) = child.receive(deadline)
+            with stage("open"):
+                child.send("open", os.fspath(path), threads)
+                (begins,) = child.receive(deadline)
             _check_begins(begins, video.begins)
             require_head("video", video.begins[0], times[0])
             require_tail("video", video.end, times[-1])

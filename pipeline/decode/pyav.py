@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -86,35 +87,38 @@ def _on_screen(
     Raises:
         MediaError: If a moment has no picture.
     """
-    # Moments are Python's floats: comparing NumPy's one by one would cost as much as small frames.
+    # Small pictures cost as little to decode as a few lines of Python, so this loop is spare:
+    # moments are Python's floats (comparing NumPy's would double it) and tuples are unpacked once.
     done, due = 0, times[0]
     may_jump = True
     shown: Decoded | None = None
-    image: np.ndarray | None = None
-    pictures = reader.read_from(times[0])
+    shown_begin, image = -math.inf, None
+    pictures = reader.read_from(due)
     while (picture := next(pictures, None)) is not None:
-        begin = picture.begin - BOUNDARY
-        if shown is not None and begin <= shown.begin:
+        frame, begin, end, damage = picture
+        if begin - BOUNDARY <= shown_begin:
             continue
-        if due < begin:
+        if due < begin - BOUNDARY:
             if shown is None:
                 _check_head(picture, due)
             else:
-                until = bisect_left(times, begin, done)
-                _check_gap(shown, times[until - 1], picture.damage)
+                until = bisect_left(times, begin - BOUNDARY, done)
+                if damage is not None:
+                    _check_gap(shown, times[until - 1], damage)
                 yield slice(done, until), convert(shown.frame) if image is None else image
                 if until == len(times):
                     return
                 done, due = until, times[until]
-        shown = picture
+        shown, shown_begin = picture, begin
         # Only the next picture tells for certain that this one is wanted, but by then its pixels
         # have left the processor's cache: where its own duration tells, it is converted at once.
-        image = convert(picture.frame) if begin <= due < picture.end else None
+        image = convert(frame) if begin - BOUNDARY <= due < end else None
         if may_jump and due - begin > NEAR:
             pictures, may_jump = _jump(reader, due, picture)
     if shown is None:
         raise _no_picture(reader)
-    _check_gap(shown, times[-1], reader.damage)
+    if reader.damage is not None:
+        _check_gap(shown, times[-1], reader.damage)
     require_tail("video", shown.end, times[-1])
     yield slice(done, len(times)), convert(shown.frame) if image is None else image
 
@@ -146,9 +150,9 @@ def _check_head(first: Decoded, wanted: float) -> None:
     require_head("video", first.begin, wanted)
 
 
-def _check_gap(shown: Decoded, wanted: float, damage: str | None) -> None:
+def _check_gap(shown: Decoded, wanted: float, damage: str) -> None:
     """Refuses a picture that stands in for lost ones longer than at the ends of a video."""
-    if damage is not None and wanted - shown.end > TAIL_HOLD:
+    if wanted - shown.end > TAIL_HOLD:
         raise MediaError(
             "decode_error",
             f"nothing decodes between {shown.end:.3f} s and {wanted:.3f} s: {damage}",

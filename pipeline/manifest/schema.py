@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ SPLITS = ("train", "val", "test", "pool")
 """``pool`` rows only lend audio and are never trained on."""
 LABEL_TYPES = ("multiclass", "multilabel", "none")
 
-HEADER_REQUIRED = ("manifest", "dataset", "label_type", "classes")
-HEADER_OPTIONAL = ("media_root", "annotations", "parent", "noise", "corpus")
-ROW_REQUIRED = ("id", "start", "end", "split", "labels")
-ROW_OPTIONAL = ("video", "audio_id", "group", "labels_audio", "labels_visual")
+# The keys of a dict are a set that keeps its order, for errors.
+HEADER_REQUIRED = dict.fromkeys(("manifest", "dataset", "label_type", "classes")).keys()
+HEADER_OPTIONAL = dict.fromkeys(("media_root", "annotations", "parent", "noise", "corpus")).keys()
+ROW_REQUIRED = dict.fromkeys(("id", "start", "end", "split", "labels")).keys()
+ROW_OPTIONAL = dict.fromkeys(("video", "audio_id", "group", "labels_audio", "labels_visual")).keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Row:
     labels_visual: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.audio_id:
+        # Equal texts become one: a corpus has a million rows, and nearly all repeat their id.
+        if not self.audio_id or self.audio_id == self.id:
             object.__setattr__(self, "audio_id", self.id)
         if not self.group:
             object.__setattr__(self, "group", self.video or self.id)
@@ -97,7 +100,7 @@ class Row:
             id=_text(value, "id"),
             start=start,
             end=end,
-            split=split,
+            split=sys.intern(split),
             labels=_labels(value, "labels"),
             video=None if value.get("video") is None else _text(value, "video"),
             audio_id=_text(value, "audio_id") if "audio_id" in value else "",
@@ -338,17 +341,17 @@ class Manifest:
         return Manifest(replace(self.header, **header), tuple(rows), self.path)
 
 
-def _check_keys(
-    what: str, value: Any, required: tuple[str, ...], optional: tuple[str, ...]
-) -> None:
+def _check_keys(what: str, value: Any, required: Set[str], optional: Set[str]) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"a {what} is a JSON object, this is {type(value).__name__}")
-    if unknown := sorted(set(value) - set(required) - set(optional)):
+    if unknown := value.keys() - required - optional:
         raise ValueError(
-            f"unknown key {unknown[0]!r} in the {what}; allowed: {', '.join(required + optional)}"
+            f"unknown key {min(unknown)!r} in the {what}; "
+            f"allowed: {', '.join((*required, *optional))}"
         )
-    if absent := [key for key in required if key not in value]:
-        raise ValueError(f"the {what} lacks {absent[0]!r}; add it")
+    if not value.keys() >= required:
+        absent = next(key for key in required if key not in value)
+        raise ValueError(f"the {what} lacks {absent!r}; add it")
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:
@@ -372,4 +375,4 @@ def _labels(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
         raise ValueError(f"{key} must be a list of names, this is {labels!r}")
     if len(set(labels)) != len(labels):
         raise ValueError(f"{key} repeats a name: {labels}; keep each once")
-    return tuple(labels)
+    return tuple(map(sys.intern, labels))

@@ -26,9 +26,9 @@ NAMES = ("logmel_stats", "frame_stats")
 def calls(monkeypatch) -> Counter[str]:
     """Counts what is decoded: passes over pictures, and reads of sound."""
     counter: Counter[str] = Counter()
-    read = decoding.read_audio
+    read = decoding.read_audio_blocks
 
-    def read_audio(path, *args, **kwargs):
+    def read_audio_blocks(path, *args, **kwargs):
         counter["sound"] += 1
         return read(path, *args, **kwargs)
 
@@ -42,8 +42,9 @@ def calls(monkeypatch) -> Counter[str]:
             counter["moments"] += len(times)
             return self.inner.frames(path, times, **kwargs)
 
-    monkeypatch.setattr(decoding, "read_audio", read_audio)
-    monkeypatch.setattr("features.shards.open_decoder", lambda name: Counting())
+    monkeypatch.setattr(decoding, "read_audio_blocks", read_audio_blocks)
+    monkeypatch.setattr("features.readers.choice.open_decoder", lambda name: Counting())
+    monkeypatch.setattr("features.computing.default_readers", lambda *args: 0)
     return counter
 
 
@@ -192,13 +193,15 @@ class TestPlan:
 
         four, two = FrameStats(frames=4), FrameStats(frames=3)
         two.name = "frame_stats.three"
-        decoder = open_decoder("pyav")
-        got = decoding.read_clip(*clip, [four, two], decoder=decoder)
+
+        def read(*backbones: FrameStats) -> dict[str, decoding.Part]:
+            tools = decoding.Tools(open_decoder("pyav"))
+            return {part.feature: part for part in decoding.read_clip(*clip, backbones, tools)}
+
+        both = read(four, two)
         for backbone in (four, two):
-            alone = decoding.read_clip(*clip, [backbone], decoder=decoder)[backbone.name]
-            np.testing.assert_array_equal(
-                backbone.compute(got[backbone.name]), backbone.compute(alone)
-            )
+            steps = [backbone.compute(got[backbone.name].clip) for got in (both, read(backbone))]
+            np.testing.assert_array_equal(*steps)
 
     def test_no_video_at_all_is_a_wrong_path(self, tmp_path):
         with pytest.raises(UserError, match="--media-root"):
@@ -234,7 +237,7 @@ class TestProcesses:
         pool = extraction._run_pool
         deaths = []
 
-        def dies_after_one(tasks, workers):
+        def dies_after_one(tasks, workers, readers):
             deaths.append(len(tasks))
             number = min(tasks)
             yield number, run_task(tasks[number])

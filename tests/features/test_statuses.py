@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from features import decoding
+from features.decoding import Block, Failed, Tools, read_clip
 from features.extraction import plan, run_plan, run_task
 from features.store import Store
 from pipeline.decode import open_decoder
-from pipeline.errors import MediaError
 from pipeline.manifest import Header, Manifest, Row
 from tests.features.builders import film_manifest
 
@@ -118,7 +117,7 @@ class TestStatuses:
         manifest = film_manifest(videos, "0")
         (task,) = plan(manifest, tmp_path, ["frame_stats"]).tasks
         with monkeypatch.context() as patch:
-            patch.setattr("features.shards.open_decoder", lambda name: Junk())
+            patch.setattr("features.readers.choice.open_decoder", lambda name: Junk())
             report = run_task(task)
         assert report.statuses["frame_stats"] == {
             ("decode_error", "decoding needs more memory than there is"): 1
@@ -139,12 +138,12 @@ class TestStatuses:
         # The film ends at 3.0 s: a moment at 3.49 s is held, one at 3.51 s is not.
         coarse, fine = FrameStats(frames=1), FrameStats(frames=50)
         fine.name = "frame_stats.fine"
-        got = decoding.read_clip(
-            str(videos / "mute.mp4"), 0.0, 4.0, [coarse, fine], decoder=open_decoder("pyav")
-        )
-        assert isinstance(got["frame_stats.fine"], MediaError)
-        assert got["frame_stats.fine"].status == "too_short"
-        assert not isinstance(got["frame_stats"], MediaError)
+        tools = Tools(open_decoder("pyav"))
+        parts = list(read_clip(str(videos / "mute.mp4"), 0.0, 4.0, [coarse, fine], tools))
+        last = {part.feature: part for part in parts}
+        assert isinstance(last["frame_stats.fine"], Failed)
+        assert last["frame_stats.fine"].error.status == "too_short"
+        assert isinstance(last["frame_stats"], Block)
 
 
 def test_odd_media_end_as_rows_with_a_status(shared, tmp_path):

@@ -19,6 +19,7 @@ from features.store import Row, RowKey, Shard, Store, claim, commit_shard, find_
 from features.store import claims as claims_module
 from features.store import commit as commit_module
 from pipeline.errors import UserError
+from pipeline.files import read_sealed, sealed_json
 from tests.features.builders import SPEC, STEPS, WIDTH, fill, text_manifest, values
 
 KEY = RowKey("a" * 64, 0.0, 10.0)
@@ -349,9 +350,9 @@ class TestVerify:
     def test_record_that_lies(self, filled):
         store, _ = filled
         path = next((store.path / SPEC.folder).glob("[0-9a-f]*.json"))
-        record = json.loads(path.read_text())
+        record = read_sealed(path.read_bytes())
         record["places"]["x"] += 8
-        path.write_text(json.dumps(record))
+        path.write_bytes(sealed_json(record))
         (damage,) = store.verify()
         assert "wrong bytes" in damage.problem
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import KilledWorker
 from prefect.states import Failed
 
-from features.extraction import ShardTask
+from features.extraction import ShardTask, summarise
 from features.store import Store
+from flows.extract import prepare
 from flows.extraction import (
     MAX_TASKS,
     PROGRESS_KEY,
     REPORT_KEY,
     _may_pass_next_time,
     _parts,
+    _run,
     extract_shards,
 )
 from pipeline.errors import UserError
@@ -31,7 +33,7 @@ def test_shards_are_grouped_so_that_task_runs_stay_few(count: int) -> None:
     tasks = [ShardTask(str(n), (), ()) for n in range(count)]
     parts = _parts(tasks)
     assert len(parts) <= MAX_TASKS
-    assert [ShardTask.from_json(json.loads(t)) for _, texts in parts for t in texts] == tasks
+    assert [ShardTask.unpack(packed) for _, packs in parts for packed in packs] == tasks
     assert len({name for name, _ in parts}) == len(parts)
     assert parts[-1][0].endswith(f"{count} of {count}")
 
@@ -41,6 +43,35 @@ def test_shards_are_grouped_so_that_task_runs_stay_few(count: int) -> None:
 )
 def test_only_what_may_pass_next_time_is_retried(error: Exception, again: bool) -> None:
     assert _may_pass_next_time(extract_shards, None, Failed(data=error)) is again
+
+
+class DyingRunner:
+    """A task runner whose second task kills every worker."""
+
+    def submit(self, task: Any, parameters: dict[str, Any]) -> DyingRunner:
+        self.calls = [*getattr(self, "calls", []), parameters["shards"]]
+        future = DyingRunner()
+        future.number, future.shards = len(self.calls), parameters["shards"]
+        return future
+
+    def result(self) -> list[Any]:
+        if self.number == 2:
+            raise KilledWorker("key", None, 3)
+        return extract_shards.fn(self.shards)
+
+
+def test_shards_that_kill_their_dask_worker_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, tiny_manifest: Path, tmp_path: Path
+) -> None:
+    for name in ("create_progress_artifact", "update_progress_artifact"):
+        monkeypatch.setattr(f"flows.extraction.{name}", lambda *args, **kwargs: None)
+    names = ["frame_stats"]
+    work = prepare(manifest=tiny_manifest, store=tmp_path, features=names, shard_rows=1)
+    report = summarise(work, list(_run(DyingRunner(), work)), 1.0)
+    assert report.statuses["frame_stats"] == {("ok", ""): 2}
+    (lost,) = report.lost
+    assert report.failed == 1
+    assert lost in report.table()
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from pipeline.decode import describe_audio, read_audio
+from pipeline.decode import describe_audio, read_audio, read_audio_blocks
 from pipeline.errors import MediaError
 from pipeline.grid import TAIL_HOLD
 from tests.media import click_track, render_clip, sine
@@ -245,6 +247,78 @@ def test_what_decodes_of_damaged_sound_is_used(tmp_path: Path):
     with pytest.raises(MediaError) as error:
         read_audio(path, 0.0, 0.3, 16000)
     assert error.value.status == "decode_error"
+
+
+@pytest.mark.parametrize("block", [0.033, 0.5, 1.7, 60.0])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "source"), [(".mp4", "aac", 44100), (".mkv", "pcm_s16le", 16000)]
+)
+def test_blocks_laid_end_to_end_are_the_interval(
+    tmp_path: Path, suffix: str, codec: str, source: int, block: float
+):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(source * 6)
+    path = only_sound(
+        tmp_path / f"noise{suffix}",
+        noise,
+        audio_rate=source,
+        audio_codec=codec,
+        audio_pause=(2.5, 1.5),
+    )
+    whole = read_audio(path, 0.13, 7.21, 16000)
+    blocks = list(read_audio_blocks(path, 0.13, 7.21, 16000, block=block))
+    size = round(block * 16000)
+    assert [len(b) for b in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert 0 < len(blocks[-1]) <= size
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    assert level(whole[: 2 * 16000]) > 0.1
+    assert not whole[round(2.6 * 16000) : round(3.7 * 16000)].any()
+
+
+def test_time_stamps_that_jump_back_repeat_nothing_that_is_final(tmp_path: Path):
+    # Joined recordings start their clock again, here on a tone and a second one over it.
+    one = only_sound(tmp_path / "one.ts", sine(400, 6.0, 16000))
+    two = only_sound(tmp_path / "two.ts", sine(900, 8.0, 16000), audio_begin=0.0)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(one.read_bytes() + two.read_bytes())
+    whole = read_audio(joined, 0.0, 7.5, 16000)
+    assert pitch(whole[: 4 * 16000], 16000) == pytest.approx(400, abs=1)
+    assert pitch(whole[round(6.2 * 16000) :], 16000) == pytest.approx(900, abs=1)
+    for block in (0.25, 2.0):
+        blocks = list(read_audio_blocks(joined, 0.0, 7.5, 16000, block=block))
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_blocks_come_before_the_end_is_read_and_fail_at_the_end(tmp_path: Path):
+    path = only_sound(tmp_path / "short.mp4", sine(440, 6.0, 16000))
+    blocks = read_audio_blocks(path, 0.0, 9.0, 16000, block=0.5)
+    assert level(next(blocks)) > 0.3
+    with pytest.raises(MediaError) as error:
+        list(blocks)
+    assert error.value.status == "too_short"
+
+
+def test_blocks_of_a_long_interval_need_little_memory(tmp_path: Path):
+    # Twenty minutes of silence behind a gap in the time stamps are 150 MB in one piece.
+    path = only_sound(
+        tmp_path / "gap.mkv",
+        sine(440, 4.0, 16000),
+        audio_codec="pcm_s16le",
+        audio_pause=(2.0, 1200.0),
+    )
+    tracemalloc.start()
+    try:
+        samples = sum(len(b) for b in read_audio_blocks(path, 0.0, 1204.0, 32000, block=10.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert samples == 1204 * 32000
+    assert peak < 0.1 * samples * 4
+
+
+def test_a_consumer_of_blocks_may_take_its_time(tmp_path: Path):
+    path = only_sound(tmp_path / "tone.mp4", sine(440, 8.0, 16000))
+    for _ in read_audio_blocks(path, 0.0, 8.0, 16000, block=1.0, timeout=1.0):
+        time.sleep(0.2)
 
 
 def test_statuses_of_files_that_give_no_sound(tmp_path: Path):
