@@ -13,7 +13,6 @@ import numpy as np
 
 from features.backbones.interface import Backbone
 from features.decoding import Block, Failed
-from features.planning import ClipRow
 from features.readers import (
     Delivery,
     Interval,
@@ -23,6 +22,7 @@ from features.readers import (
     open_readers,
 )
 from features.requests import FeatureRequest
+from features.tasks import ClipRow
 from pipeline.errors import MediaError
 from pipeline.stages import StageClock, stage
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_cores", "share_cores"]
+__all__ = ["available_cores", "share_cores", "shared_cores"]
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _share: int | None = None
@@ -24,7 +26,18 @@ def available_cores() -> int:
     return max(1, min(cores or 1, limit))
 
 
-def share_cores(cores: int) -> None:
-    """Sets this process's share, where several work beside each other."""
+@contextlib.contextmanager
+def shared_cores(cores: int) -> Iterator[None]:
+    """Makes this process's share smaller for a while."""
+    before = _share
+    share_cores(cores)
+    try:
+        yield
+    finally:
+        share_cores(before)
+
+
+def share_cores(cores: int | None) -> None:
+    """Sets this process's share, where several work beside each other; None for all it may use."""
     global _share
     _share = cores

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.stages import STAGES
 
-__all__ = ["stage_table", "status_table"]
+__all__ = ["number_table", "stage_table", "status_table"]
 
 REASON = 100
 """Characters of a reason that are shown."""
@@ -45,11 +45,14 @@ def stage_table(seconds: Mapping[str, float], clips: int) -> str:
         spent = seconds[name]
         share = f"{100 * spent / busy:.1f} %" if busy else ""
         lines.append((name, f"{spent:.2f}", share, f"{clips / spent:.1f}" if spent else ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return number_table(lines)
+
+
+def number_table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of equally many texts: names on the left, columns of numbers after them."""
+    first, *rest = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join(
-        f"{line[0]:<{widths[0]}}  "
-        + "  ".join(f"{text:>{width}}" for text, width in zip(line[1:], widths[1:], strict=True))
-        for line in lines
+        "  ".join([f"{name:<{first}}", *map(str.rjust, numbers, rest)]) for name, *numbers in lines
     )
 
 

@@ -29,7 +29,7 @@ PICTURES = 16
 """In `SECONDS`. Pictures of this size take over a millisecond each to decode, so two hours at 25 a
 second would take five minutes; how many there are between two that are wanted changes no memory."""
 GROWTH = 500 * MIB
-"""What a row of two hours may need above one of ten seconds; measured 30 MiB. Its waveform alone
+"""What a row of two hours may need above one of ten seconds; measured 35 MiB. Its waveform alone
 is 440 MiB, its Mel spectrogram in double precision 350."""
 
 

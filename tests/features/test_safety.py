@@ -162,7 +162,7 @@ def test_a_shard_shows_no_other_files_bytes(filled, tmp_path, kind):
 
 
 def test_nothing_in_a_manifest_becomes_a_path_of_the_store(tmp_path, videos):
-    names = ["../../escape", "/tmp/escape", "a/b/c", "..", "con\n"]
+    names = ["../../escape", "/escape", "a/b/c", "..", "con\n"]
     rows = [
         Row(name, 0.0, 3.0, "train", (), video=str(videos / f"{n % 4}.mp4"), group=name)
         for n, name in enumerate(names)
