@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,22 @@ from pipeline.decode import Decoder, read_audio_blocks
 from pipeline.errors import MediaError, UserError
 from pipeline.stages import stage
 
-__all__ = ["Block", "Failed", "Part", "Tools", "passes", "read_clip", "read_pass", "too_short"]
+__all__ = [
+    "CLIP_TIMEOUT",
+    "Block",
+    "Failed",
+    "Part",
+    "Tools",
+    "passes",
+    "read_clip",
+    "read_pass",
+    "time_limit",
+    "too_short",
+]
+
+CLIP_TIMEOUT = 300.0
+"""Seconds that decoding the pictures of a clip of up to a minute may take by default, and its
+sound."""
 
 SOUND_CHUNK = 60.0
 """Seconds of sound that are read at a time."""
@@ -66,7 +81,8 @@ class Tools:
 
     Args:
         decoder: For the pictures.
-        timeout: Seconds that decoding the pictures may take, and the sound; None for no limit.
+        timeout: Seconds that decoding the pictures may take, and the sound, see `time_limit`; None
+            for no limit.
         room: Makes the array for a block, given the feature's name and the array's shape and dtype.
         expect: Told before every step how many seconds the step may take, and after it None.
     """
@@ -136,7 +152,18 @@ def read_pass(
 ) -> Iterator[Part]:
     """Decodes what one of the groups that `passes` makes needs; see `read_clip`."""
     read = _read_sound if backbones[0].modality == "audio" else _read_pictures
+    tools = replace(tools, timeout=time_limit(tools.timeout, start, end))
     return read(path, start, end, backbones, tools)
+
+
+def time_limit(timeout: float | None, start: float, end: float) -> float | None:
+    """Seconds that decoding a clip's pictures, or its sound, may take.
+
+    Args:
+        timeout: The limit of a clip of up to a minute; that of longer ones grows in proportion.
+        start, end: Seconds in the file.
+    """
+    return None if timeout is None else timeout * max(1.0, (end - start) / 60)
 
 
 class _Cut(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from features.backbones.interface import Backbone
+from features.decoding import CLIP_TIMEOUT
 from features.requests import FeatureRequest, feature_spec, make_requests
 from features.sources import Source, missing_media
 from features.spec import FeatureSpec
@@ -71,7 +72,7 @@ def plan(
     random_weights: int | None = None,
     device: str = "auto",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    timeout: float | None = 300.0,
+    timeout: float | None = CLIP_TIMEOUT,
 ) -> Plan:
     """Compares a manifest with a store. New videos are hashed; nothing is decoded.
 
@@ -88,8 +89,8 @@ def plan(
         random_weights: Seed of random weights for networks without a weight file.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         options: Options by feature name.
-        timeout: Seconds that decoding one clip's pictures may take, and its sound; None for no
-            limit.
+        timeout: Seconds that decoding the pictures of one clip may take, and its sound; more for
+            clips longer than a minute, see `features.decoding.time_limit`; None for no limit.
 
     Raises:
         UserError: If a feature, option, weight file or device is wrong, or no video is there.

@@ -68,8 +68,10 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "llp-clip",
-            "parsing: CLIP ViT-B/16 and ViT-L/14 for the picture, CLAP for the sound",
-            ("clip_vit_b16", "clip_vit_l14", "clap"),
+            "parsing: CLIP ViT-B/16 and ViT-L/14 for the picture, CLAP and its map for the sound",
+            ("clip_vit_b16", "clip_vit_l14", "clap", "clap.map.pooled"),
+            # Lengths as in the features that LSLD released; who wants unit vectors divides.
+            {"clip_vit_b16": {"normalise": False}},
         ),
         Preset(
             "action",

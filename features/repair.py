@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from errno import ENOENT
 from pathlib import Path
 
+from features.decoding import CLIP_TIMEOUT
 from features.extraction import ClipRow, Plan, ShardTask, run_plan
 from features.planning import choose_device
 from features.recipes import Recipe, find_recipe
@@ -103,7 +104,7 @@ def plan_repair(
     *,
     weights: Mapping[str, Path | str] | None = None,
     device: str = "auto",
-    timeout: float | None = 300.0,
+    timeout: float | None = CLIP_TIMEOUT,
 ) -> Repair:
     """Finds out how damaged shards can be made again.
 

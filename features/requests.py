@@ -165,7 +165,7 @@ def make_requests(
         if file is not None and not kind.weights_required:
             raise UserError(f"The feature {name} takes no weights; leave out --weights {name}=...")
         needs_seed = kind.weights_required and file is None
-        chosen = {**given_options.get(_family(name), {}), **given_options.get(name, {})}
+        chosen = _of_family(name, kind, given_options) | dict(given_options.get(name, {}))
         requests.append(
             FeatureRequest(
                 name,
@@ -181,12 +181,31 @@ def _family(name: str) -> str:
     return name.split(".")[0]
 
 
-def _convert(name: str, kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    known = {
+def _of_family(name: str, kind: type, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Options that are given for a feature's whole network, as far as the feature has them.
+
+    What the network's main feature alone has (`clap` a hop, `clap.map` none) is meant for that
+    one; a key that neither has stays, and is refused with the nearest names.
+    """
+    family = _family(name)
+    given = options.get(family, {})
+    if name == family or not given or family not in BACKBONES.names():
+        return dict(given)
+    elsewhere = _known(BACKBONES.get(family)).keys() - _known(kind).keys()
+    return {key: value for key, value in given.items() if key.replace("-", "_") not in elsewhere}
+
+
+def _known(kind: type) -> dict[str, Any]:
+    """Options of a backbone and their defaults."""
+    return {
         key: parameter.default
         for key, parameter in inspect.signature(kind).parameters.items()
         if key != "weights"
     }
+
+
+def _convert(name: str, kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    known = _known(kind)
     options = {}
     for key, value in given.items():
         key = key.replace("-", "_")

@@ -300,6 +300,8 @@ def _environment(task: ShardTask) -> dict[str, Any]:
         environment["threads"] = torch.get_num_threads()
         if task.device == "cuda":
             environment["gpu"] = torch.cuda.get_device_name()
+    if "transformers" in sys.modules:
+        packages.append("transformers")
     return environment | {"packages": {name: _version(name) for name in packages}}
 
 

@@ -42,7 +42,9 @@ LIFETIME, STAGGER = "60 minutes", "20 minutes"
 """After how long a worker is replaced by a fresh one, give or take: what libraries leak goes."""
 
 
-def run_on_dask(work: Plan, address: str, *, workers: int = 1) -> Iterator[ShardReport]:
+def run_on_dask(
+    work: Plan, address: str, *, workers: int = 1, readers: int | None = None
+) -> Iterator[ShardReport]:
     """Runs a plan's tasks on a Dask cluster.
 
     A worker that dies costs nothing but time: its shards are redone elsewhere. A shard whose
@@ -53,6 +55,7 @@ def run_on_dask(work: Plan, address: str, *, workers: int = 1) -> Iterator[Shard
         work: What to do.
         address: ``"local"`` or a scheduler's address.
         workers: Processes of a local cluster.
+        readers: Processes that decode for each of them; see `features.computing.compute_clips`.
 
     Yields:
         The reports, as tasks finish.
@@ -66,14 +69,14 @@ def run_on_dask(work: Plan, address: str, *, workers: int = 1) -> Iterator[Shard
         resources = gpu_resources(client, device)
         suspects: list[int] = []
         everything = range(len(work.tasks))
-        for number, report in _run(client, work.tasks, everything, resources, AHEAD):
+        for number, report in _run(client, work.tasks, everything, resources, readers):
             if report is None:
                 suspects.append(number)
             else:
                 yield report
         # A dying worker takes innocent shards along, and those are counted against them.
         for number in suspects:
-            ((_, report),) = _run(client, work.tasks, [number], resources, AHEAD)
+            ((_, report),) = _run(client, work.tasks, [number], resources, readers)
             yield given_up(work.tasks[number]) if report is None else report
 
 
@@ -82,7 +85,7 @@ def _run(
     tasks: Sequence[ShardTask],
     numbers: Sequence[int],
     resources: dict[str, int] | None,
-    ahead: int,
+    readers: int | None,
 ) -> Iterator[tuple[int, ShardReport | None]]:
     """Runs some tasks; yields their numbers and reports, None where the worker died each time."""
     from distributed import KilledWorker, as_completed
@@ -98,13 +101,14 @@ def _run(
                 _run_packed,
                 task.pack(),
                 task.device,
+                readers,
                 pure=False,
                 retries=RETRIES,
                 resources=resources,
             )
             running[future] = number
             done.add(future)
-            if len(running) >= ahead * max(1, sum(client.nthreads().values())):
+            if len(running) >= AHEAD * max(1, sum(client.nthreads().values())):
                 return
 
     submit()
@@ -124,12 +128,12 @@ def _run(
             client.cancel(list(running))
 
 
-def _run_packed(packed: bytes, device: str) -> ShardReport | UserError:
+def _run_packed(packed: bytes, device: str, readers: int | None) -> ShardReport | UserError:
     """Runs a task on a worker. A mistake of the user comes back as a value: it is not retried."""
     from dataclasses import replace
 
     try:
-        return run_task(replace(ShardTask.unpack(packed), device=device))
+        return run_task(replace(ShardTask.unpack(packed), device=device), readers=readers)
     except UserError as error:
         return error
 

@@ -4,7 +4,8 @@ python -m flows.extract --manifest m.jsonl --store store --features logmel_stats
     --weights squeezenet1_0=squeezenet1_0.pt
 
 What is in the store is not done again. With PREFECT_API_URL set, or with --prefect, the same work
-runs as a Prefect flow; with --dask its shards run on a Dask cluster.
+runs as a Prefect flow; with --dask its shards run on a Dask cluster. With --dry-run nothing is
+extracted: a few clips are tried, and what the rest will take is printed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from features.backbones.interface import BACKBONES
+from features.cores import available_cores
+from features.decoding import CLIP_TIMEOUT
+from features.estimate import estimate
 from features.extraction import (
     Plan,
     Report,
@@ -37,7 +41,7 @@ from pipeline.files import store_dir
 from pipeline.manifest import read_manifest
 from pipeline.progress import Progress
 
-__all__ = ["as_flow", "extract_here", "main", "prepare", "wants_flow", "worker_count"]
+__all__ = ["as_flow", "check_counts", "extract_here", "main", "prepare", "wants_flow"]
 
 
 def prepare(
@@ -48,6 +52,7 @@ def prepare(
     preset: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     media_root: Path | str | None = None,
+    clip_timeout: float = CLIP_TIMEOUT,
     **how: Any,
 ) -> Plan:
     """Reads a manifest and plans its extraction.
@@ -60,6 +65,7 @@ def prepare(
         preset: Name of a preset, whose features and options are added; see `features.presets`.
         options: Options by feature; they win over the preset's.
         media_root: Folder of the videos, in place of the one the manifest names.
+        clip_timeout: Seconds that decoding a clip of up to a minute may take; 0 for no limit.
         **how: Further options of `features.extraction.plan`.
 
     Raises:
@@ -86,48 +92,59 @@ def prepare(
         if not root.is_dir():
             raise UserError(f"The folder {media_root} does not exist; correct --media-root.")
         rows = replace(rows, header=replace(rows.header, media_root=str(root)))
-    return plan(rows, store_dir() if store is None else store, features, options=options, **how)
+    if clip_timeout < 0:
+        raise UserError(f"A clip cannot take {clip_timeout:g} s; mend --clip-timeout.")
+    return plan(
+        rows,
+        store_dir() if store is None else store,
+        features,
+        options=options,
+        timeout=clip_timeout or None,
+        **how,
+    )
 
 
 def extract_here(
-    work: Plan, *, workers: int | None = None, dask: str | None = None, show: bool = True
+    work: Plan,
+    *,
+    workers: int | None = None,
+    readers: int | None = None,
+    dask: str | None = None,
+    show: bool = True,
 ) -> Report:
     """Carries out a plan without Prefect.
 
     Args:
         work: The plan.
-        workers: See `worker_count`.
+        workers: Shards worked on at a time; None as `features.extraction.default_workers` says, or
+            one a core on a local Dask cluster.
+        readers: See `features.computing.compute_clips`.
         dask: ``"local"``, a Dask scheduler's address, or None for processes of our own.
         show: Whether to show progress on standard error.
 
     Raises:
-        UserError: If the store cannot be written, or no scheduler answers.
+        UserError: If a number is too small, the store cannot be written, or no scheduler answers.
     """
-    count = worker_count(workers, dask)
+    check_counts(workers, readers)
     with Progress(work.rows, "extract") if show else _Silent() as progress:
         if dask is None or not work.tasks:
-            return run_plan(work, workers=count, progress=progress)
+            return run_plan(work, workers=workers, readers=readers, progress=progress)
         begin = time.monotonic()
         progress.advance("skipped", work.cached)
-        reports = list(_on_dask(work, dask, count, progress))
+        reports = list(_on_dask(work, dask, workers or available_cores(), readers, progress))
     return summarise(work, reports, time.monotonic() - begin)
 
 
-def worker_count(workers: int | None, dask: str | None) -> int:
-    """How many shards are worked on at a time.
-
-    Args:
-        workers: What was asked for; None for one, or one a core on a local Dask cluster.
-        dask: As in `extract_here`.
+def check_counts(workers: int | None, readers: int | None) -> None:
+    """Refuses numbers of processes that make no sense.
 
     Raises:
-        UserError: If less than one was asked for.
+        UserError: If no worker, or less than no reader, was asked for.
     """
-    if workers is None:
-        return 1 if dask is None else os.cpu_count() or 1
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise UserError(f"At least 1 worker is needed, not {workers}; mend --workers.")
-    return workers
+    if readers is not None and readers < 0:
+        raise UserError(f"Readers are counted from 0, {readers} is less; mend --readers.")
 
 
 def wants_flow(asked: bool) -> bool:
@@ -166,26 +183,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         "device": args.device,
         "shard_rows": args.shard_rows,
         "media_root": args.media_root,
+        "clip_timeout": args.clip_timeout,
     }
-    if wants_flow(args.prefect):
-        report = as_flow(**asked, workers=args.workers, dask=args.dask)
+    how = {"workers": args.workers, "readers": args.readers}
+    check_counts(**how)
+    if wants_flow(args.prefect) and not args.dry_run:
+        report = as_flow(**asked, **how, dask=args.dask)
     else:
-        worker_count(args.workers, args.dask)
         work = prepare(**asked)
         for name in work.set_aside:
             print(f"damaged shard set aside: {name}")
         print(work, flush=True)
-        report = extract_here(work, workers=args.workers, dask=args.dask)
+        if args.dry_run:
+            print(estimate(work, **how).table())
+            return DONE
+        report = extract_here(work, **how, dask=args.dask)
     print(report.table())
     return PARTIAL if report.failed else DONE
 
 
 def _on_dask(
-    work: Plan, address: str, workers: int, progress: Progress | _Silent
+    work: Plan, address: str, workers: int, readers: int | None, progress: Progress | _Silent
 ) -> Iterator[ShardReport]:
     from flows.cluster import run_on_dask
 
-    for report in run_on_dask(work, address, workers=workers):
+    for report in run_on_dask(work, address, workers=workers, readers=readers):
         good = "ok" if report.extracted else "skipped"
         progress.advance(good, report.rows - report.failed)
         progress.advance("failed", report.failed)
@@ -256,8 +278,24 @@ def _parser() -> Parser:
         "--workers",
         type=int,
         metavar="N",
-        help="processes (default: 1, with --dask local one a core)",
+        help="shards at a time, a process each (default: one a core; 1 on a GPU or for few clips)",
     )
+    add(
+        "--readers",
+        type=int,
+        metavar="N",
+        help="processes that decode for each worker (default: 1, on a GPU one a core but one); "
+        "0 decodes in a thread, where a clip that crashes its decoder ends the run",
+    )
+    add(
+        "--clip-timeout",
+        type=float,
+        default=CLIP_TIMEOUT,
+        metavar="SECONDS",
+        help="time that decoding a clip of up to a minute may take, in proportion for longer ones; "
+        "0 for no limit (default: %(default)g)",
+    )
+    add("--dry-run", action="store_true", help="print what it would do, its bytes and its time")
     add("--media-root", metavar="DIR", help="folder of the videos (default: the manifest's)")
     add("--dask", metavar="local|ADDRESS", help="run shards on a Dask cluster")
     add("--prefect", action="store_true", help="run as a Prefect flow")

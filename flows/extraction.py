@@ -22,9 +22,11 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from features.cores import available_cores
+from features.decoding import CLIP_TIMEOUT
 from features.extraction import Plan, Report, ShardReport, ShardTask, run_task, summarise
 from flows.cluster import connected, given_up, gpu_resources
-from flows.extract import prepare, worker_count
+from flows.extract import check_counts, prepare
 from pipeline.errors import UserError
 
 __all__ = ["MAX_TASKS", "REPORT_KEY", "extract_features", "extract_shards"]
@@ -51,14 +53,15 @@ def _may_pass_next_time(task: Task[Any, Any], run: TaskRun, state: State[Any]) -
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def extract_shards(shards: list[bytes]) -> list[ShardReport]:
+def extract_shards(shards: list[bytes], readers: int | None = None) -> list[ShardReport]:
     """Extracts some shards, one after the other.
 
     Args:
         shards: Tasks of a plan, packed: Prefect walks through all other containers it is handed,
             row by row.
+        readers: Processes that decode; see `features.computing.compute_clips`.
     """
-    return [run_task(ShardTask.unpack(packed)) for packed in shards]
+    return [run_task(ShardTask.unpack(packed), readers=readers) for packed in shards]
 
 
 @flow(name="extract-features", persist_result=False)
@@ -74,6 +77,8 @@ def extract_features(
     device: str = "auto",
     shard_rows: int = 64,
     workers: int | None = None,
+    readers: int | None = None,
+    clip_timeout: float = CLIP_TIMEOUT,
     media_root: str | None = None,
     dask: str | None = None,
 ) -> State[Report]:
@@ -92,6 +97,9 @@ def extract_features(
         device: auto, cpu or cuda.
         shard_rows: Clips a shard.
         workers: Shards at a time; one, or on a local Dask cluster one a core, if left out.
+        readers: Processes that decode for each shard that is worked on; see
+            `features.computing.compute_clips`.
+        clip_timeout: Seconds that decoding a clip of up to a minute may take; 0 for no limit.
         media_root: Folder of the videos, in place of the manifest's own.
         dask: "local" or a Dask scheduler's address; threads of this process if left out.
 
@@ -112,10 +120,15 @@ def extract_features(
             device=device,
             shard_rows=shard_rows,
             media_root=media_root,
+            clip_timeout=clip_timeout,
         )
         get_run_logger().info("%s", work)
-        with _runner(dask, worker_count(workers, dask), work) as runner:
-            report = summarise(work, list(_run(runner, work)), time.monotonic() - begin)
+        check_counts(workers, readers)
+        if workers is None:
+            # Tasks are threads of this process: a second one would wait for the first one's model.
+            workers = 1 if dask is None else available_cores()
+        with _runner(dask, workers, work) as runner:
+            report = summarise(work, list(_run(runner, work, readers)), time.monotonic() - begin)
     except UserError as error:
         return Failed(message=str(error), data=error)
     create_markdown_artifact(
@@ -148,7 +161,7 @@ def _runner(dask: str | None, workers: int, work: Plan) -> Iterator[TaskRunner[A
             yield runner
 
 
-def _run(runner: TaskRunner[Any], work: Plan) -> Iterator[ShardReport]:
+def _run(runner: TaskRunner[Any], work: Plan, readers: int | None) -> Iterator[ShardReport]:
     """Submits every task, and yields the shards' reports in the plan's order.
 
     Shards whose Dask worker died each time are reported as given up.
@@ -161,7 +174,9 @@ def _run(runner: TaskRunner[Any], work: Plan) -> Iterator[ShardReport]:
         return
     parts = _parts(work.tasks)
     futures = [
-        runner.submit(extract_shards.with_options(task_run_name=name), {"shards": packs})
+        runner.submit(
+            extract_shards.with_options(task_run_name=name), {"shards": packs, "readers": readers}
+        )
         for name, packs in parts
     ]
     bar = create_progress_artifact(0.0, key=PROGRESS_KEY, description=str(work))

@@ -76,8 +76,8 @@ def run(options: Namespace) -> int:
     if options.repair:
         return _repair(store, check, manifests, weights, options)
     print(
-        f"repair them with python -m features verify {store.path} --repair --manifest M, which "
-        "extracts those shards again and no others"
+        f"repair them with python -m features verify {store.path} --repair --manifest M: it "
+        "extracts those shards again and no others, and says how to import what was imported"
     )
     return PARTIAL
 

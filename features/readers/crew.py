@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from features.backbones.interface import BACKBONES, Backbone, Clip
-from features.decoding import Block, Failed, passes, too_short
+from features.decoding import Block, Failed, passes, time_limit, too_short
 from features.readers.child import Child, give_child, take_child
 from features.readers.interface import Delivery, Interval, Job
 from pipeline.errors import MediaError, UserError
@@ -221,8 +221,9 @@ class Crew:
                 self._handle(child, *child.receive())
         except EOFError:
             pass
-        limit = MediaError("timeout", f"decoding took longer than {self._job.timeout:g} s")
-        self._died(child, limit)
+        clip = self._tasks[child].clip
+        limit = time_limit(self._job.timeout, clip.start, clip.end)
+        self._died(child, MediaError("timeout", f"decoding took longer than {limit:g} s"))
 
     def _died(self, child: Child, error: MediaError | None) -> None:
         """Files what a dead child was reading, and puts another one in its place."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features.backbones.interface import Backbone
-from features.decoding import Block, Failed, Part, Tools, passes, read_clip
+from features.decoding import Block, Failed, Part, Tools, passes, read_clip, time_limit
 from pipeline.decode import open_decoder, read_audio
 from pipeline.errors import MediaError
 from pipeline.grid import BLOCK, SegmentGrid
@@ -141,6 +141,11 @@ class TestLimits:
         assert told[::2] == limits
         assert max(limits) == 30.0
         assert 0.0 < min(limits) < 30.0
+
+    def test_long_clips_have_more_time(self):
+        assert time_limit(30.0, 5.0, 15.0) == 30.0
+        assert time_limit(30.0, 60.0, 360.0) == 150.0
+        assert time_limit(None, 0.0, 10.0) is None
 
     def test_stages_are_counted(self, film):
         clock = StageClock()

@@ -22,6 +22,18 @@ def test_options():
             parse_options([text])
 
 
+def test_options_of_a_network_reach_the_features_that_have_them():
+    names = ["clap", "clap.map.pooled"]
+    options = {"clap": {"hop": "2", "compute": "float16"}}
+    requests = make_requests(names, random_weights=0, options=options)
+    assert [dict(request.options) for request in requests] == [
+        {"hop": 2.0, "compute": "float16"},
+        {"compute": "float16"},
+    ]
+    with pytest.raises(UserError, match="hopp"):
+        make_requests(names, random_weights=0, options={"clap": {"hopp": "2"}})
+
+
 def test_weights():
     assert parse_weights(["a=x.pt", "b=y=z.pt"]) == {"a": Path("x.pt"), "b": Path("y=z.pt")}
     with pytest.raises(UserError, match="NAME=FILE"):

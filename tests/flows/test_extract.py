@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.store import Store
-from flows.extract import extract_here, main, prepare, worker_count
+from flows.extract import check_counts, extract_here, main, prepare
 from pipeline.errors import UserError
 from pipeline.files import store_dir
 
@@ -113,10 +113,39 @@ def test_features_as_one_text(tiny_manifest: Path, tmp_path: Path) -> None:
     assert [spec.name for spec in work.features] == FEATURES
 
 
-def test_worker_counts() -> None:
-    assert worker_count(None, None) == 1
-    assert worker_count(None, "local") >= 1
-    assert worker_count(3, None) == 3
+@pytest.mark.parametrize(
+    ("counts", "remedy"), [((0, None), "mend --workers"), ((1, -1), "mend --readers")]
+)
+def test_counts_that_make_no_sense_are_refused(
+    counts: tuple[int | None, int | None], remedy: str
+) -> None:
+    check_counts(None, None)
+    check_counts(1, 0)
+    with pytest.raises(UserError, match=remedy):
+        check_counts(*counts)
+
+
+def test_a_dry_run_tells_and_extracts_nothing(
+    tiny_manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert command(tiny_manifest, store, "--dry-run") == 0
+    told = capsys.readouterr().out
+    for text in ("clips: 0 are there", "logmel_stats", "in all", "after trying"):
+        assert text in told
+    assert list(store.rglob("*.h5")) == []
+
+
+def test_a_clip_has_the_time_it_is_given(tiny_manifest: Path, tmp_path: Path) -> None:
+    def limit(**how: float) -> float | None:
+        work = prepare(manifest=tiny_manifest, store=tmp_path, features=FEATURES, **how)
+        return work.tasks[0].timeout
+
+    assert limit() == 300.0
+    assert limit(clip_timeout=7.5) == 7.5
+    assert limit(clip_timeout=0) is None
+    with pytest.raises(UserError, match="mend --clip-timeout"):
+        limit(clip_timeout=-1)
 
 
 def test_a_quick_start_imports_no_framework() -> None:

@@ -67,7 +67,7 @@ def test_shards_that_kill_their_dask_worker_are_given_up(
         monkeypatch.setattr(f"flows.extraction.{name}", lambda *args, **kwargs: None)
     names = ["frame_stats"]
     work = prepare(manifest=tiny_manifest, store=tmp_path, features=names, shard_rows=1)
-    report = summarise(work, list(_run(DyingRunner(), work)), 1.0)
+    report = summarise(work, list(_run(DyingRunner(), work, None)), 1.0)
     assert report.statuses["frame_stats"] == {("ok", ""): 2}
     (lost,) = report.lost
     assert report.failed == 1
