@@ -28,12 +28,24 @@ def shrink(
         (3, crop, crop) uint8.
     """
     import torch
-    from torchvision.transforms import functional as transforms
+    from torch.nn import functional
+    from torchvision.transforms.functional import center_crop
 
-    size = [resize] if isinstance(resize, int) else list(resize)
+    height, width = frame.shape[:2]
+    if isinstance(resize, int):
+        short = min(height, width)
+        size = [resize if n == short else int(resize * n / short) for n in (height, width)]
+    else:
+        size = list(resize)
     picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
-    picture = transforms.resize(picture, size, antialias=antialias)
-    return transforms.center_crop(picture, [crop, crop]).contiguous().numpy()
+    if size != [height, width]:
+        # The steps of torchvision's resize, to the bit, but what is cropped away is not rounded.
+        planes = picture.float()[None]
+        picture = functional.interpolate(planes, size, mode="bilinear", antialias=antialias)[0]
+    picture = center_crop(picture, [crop, crop])
+    if picture.is_floating_point():
+        picture = picture.round().to(torch.uint8)
+    return picture.contiguous().numpy()
 
 
 @dataclass(frozen=True)
