@@ -1,4 +1,4 @@
-"""The demo corpus with its two features, made when they are not there."""
+"""The demo corpora with their two features, made when they are not there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.files import store_dir
 from pipeline.manifest import read_manifest
 from pipeline.progress import Progress
 
-__all__ = ["DEMO_FEATURES", "ensure_demo"]
+__all__ = ["DEMO_FEATURES", "ensure_demo", "ensure_demo_action"]
 
 DEMO_FEATURES = {"audio": "logmel_stats", "visual": "frame_stats"}
 """Feature by role; neither needs weights."""
@@ -29,7 +29,7 @@ def ensure_demo(
     workers: int = 2,
     show: bool = True,
 ) -> tuple[Path, Path]:
-    """Builds the demo corpus and extracts its features; what is there is left as it is.
+    """Builds the parsing corpus and extracts its features; what is there is left as it is.
 
     Args:
         data: The corpus' folder; default `pipeline.demo.default_corpus_folder`.
@@ -45,11 +45,58 @@ def ensure_demo(
     Raises:
         UserError: If the folder holds another corpus, or a clip of it gives no features.
     """
-    folder = default_corpus_folder() if data is None else Path(data)
-    store = store_dir() if store is None else Path(store)
     sizes = {"train": train, "val": val, "test": test}
-    with _shown(show, sum(sizes.values()), "rendering the demo corpus") as progress:
-        manifest = build_corpus(folder, **sizes, seed=seed, workers=workers, progress=progress)
+    return _ensure("parsing", data, store, sizes, seed=seed, workers=workers, show=show)
+
+
+def ensure_demo_action(
+    data: Path | str | None = None,
+    store: Path | str | None = None,
+    *,
+    train: int = 600,
+    val: int = 100,
+    test: int = 300,
+    pool: int = 300,
+    seed: int = 0,
+    workers: int = 2,
+    show: bool = True,
+) -> tuple[Path, Path]:
+    """Builds the action corpus and extracts its features; what is there is left as it is.
+
+    Args:
+        data: The corpus' folder; default ``pipeline.demo.default_corpus_folder("action")``.
+        store: The store; default `pipeline.files.store_dir`.
+        train, val, test, pool: Clips of each split; pool clips only lend audio.
+        seed: Of the corpus.
+        workers: Processes.
+        show: Whether to show progress on standard error.
+
+    Returns:
+        The manifest and the store.
+
+    Raises:
+        UserError: If the folder holds another corpus, or a clip of it gives no features.
+    """
+    sizes = {"train": train, "val": val, "test": test, "pool": pool}
+    return _ensure("action", data, store, sizes, seed=seed, workers=workers, show=show)
+
+
+def _ensure(
+    kind: str,
+    data: Path | str | None,
+    store: Path | str | None,
+    sizes: dict[str, int],
+    *,
+    seed: int,
+    workers: int,
+    show: bool,
+) -> tuple[Path, Path]:
+    folder = default_corpus_folder(kind) if data is None else Path(data)
+    store = store_dir() if store is None else Path(store)
+    with _shown(show, sum(sizes.values()), f"rendering the {kind} corpus") as progress:
+        manifest = build_corpus(
+            folder, kind=kind, **sizes, seed=seed, workers=workers, progress=progress
+        )
     work = plan(read_manifest(manifest), store, list(DEMO_FEATURES.values()))
     if not work.todo:
         return manifest, store

@@ -22,7 +22,8 @@ from pipeline.cli import DONE, Parser, run
 from pipeline.demo import build_corpus, default_corpus_folder
 from pipeline.files import runs_dir, store_dir
 from pipeline.manifest import read_manifest
-from trainers.avvp.experiment import Experiment, choose_device
+from trainers.avvp.experiment import Experiment
+from trainers.launching import choose_device
 from trainers.options import DEMO_UPDATES
 from trainers.results import print_table, results_table
 from trainers.runs import read_results

@@ -1,4 +1,4 @@
-"""The embedded corpus: short films with sound, rendered with known events and LLP's label noise."""
+"""The embedded corpora: short films with sound, rendered with known events or actions."""
 
 from pipeline.demo.corpus import CORPUS_VERSION, DATASET, build_corpus, default_corpus_folder
 

@@ -8,6 +8,7 @@ a clip in time.
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,15 @@ from pipeline.errors import UserError
 from pipeline.manifest import Manifest, dense_matrices, read_manifest
 from pipeline.progress import Advance
 
-__all__ = ["Figure", "check_corpus", "clip_descriptor", "linear_map", "segment_type"]
+__all__ = [
+    "Figure",
+    "check_corpus",
+    "clip_descriptor",
+    "describe_all",
+    "linear_map",
+    "segment_descriptors",
+    "segment_type",
+]
 
 MAP_RANGE = (30.0, 85.0)
 ORACLE_TYPE_RANGE = (0.0, 90.0)
@@ -68,7 +77,7 @@ def check_corpus(
     if not (train and val and manifest.split("test")):
         raise UserError("The check needs clips of every split; build the corpus with some of each.")
     paths = [manifest.media_root / row.video for row in (*train, *val)]
-    features = _describe_all(paths, workers, progress)
+    features = describe_all(clip_descriptor, paths, workers=workers, progress=progress)
     labels = manifest.label_matrix((*train, *val))
     n = len(train)
     precision = linear_map(features[:n], labels[:n], features[n:], labels[n:])
@@ -80,10 +89,15 @@ def check_corpus(
 
 
 def clip_descriptor(path: Path) -> np.ndarray:
-    """Mean over time of both descriptors of a clip, decoded from its file.
+    """Mean over time of both descriptors of a clip, (AUDIO_WIDTH + VISUAL_WIDTH,) float32."""
+    return segment_descriptors(path).mean(axis=0)
+
+
+def segment_descriptors(path: Path) -> np.ndarray:
+    """Both descriptors of every second of a clip, decoded from its file.
 
     Returns:
-        (AUDIO_WIDTH + VISUAL_WIDTH,) float32.
+        (SECONDS, AUDIO_WIDTH + VISUAL_WIDTH) float32, audio first.
 
     Raises:
         MediaError: If the file cannot be decoded.
@@ -105,14 +119,27 @@ def clip_descriptor(path: Path) -> np.ndarray:
     frames = np.concatenate(parts)
     visual = visual_descriptor(frames.reshape(*times.shape, *frames.shape[1:]))
     audio = audio_descriptor(read_audio(path, 0.0, SECONDS, AUDIO_RATE), segments=SECONDS)
-    return np.concatenate([audio.mean(axis=0), visual.mean(axis=0)])
+    return np.concatenate([audio, visual], axis=1)
 
 
-def _describe_all(paths: list[Path], workers: int, progress: Advance | None) -> np.ndarray:
-    """Descriptors of many clips, (N, width), in order."""
+def describe_all(
+    describe: Callable[[Path], np.ndarray],
+    paths: Sequence[Path],
+    *,
+    workers: int = 1,
+    progress: Advance | None = None,
+) -> np.ndarray:
+    """What a function of this module gives for many clips, stacked in order.
+
+    Args:
+        describe: `clip_descriptor` or `segment_descriptors`.
+        paths: N clips.
+        workers: Processes that decode.
+        progress: Hears of every clip.
+    """
     rows = []
     if workers <= 1:
-        found = map(clip_descriptor, paths)
+        found = map(describe, paths)
         for row in found:
             rows.append(row)
             if progress is not None:
@@ -120,7 +147,7 @@ def _describe_all(paths: list[Path], workers: int, progress: Advance | None) -> 
         return np.stack(rows)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(paths)), mp_context=context) as pool:
-        for row in pool.map(clip_descriptor, paths, chunksize=4):
+        for row in pool.map(describe, paths, chunksize=4):
             rows.append(row)
             if progress is not None:
                 progress.advance()

@@ -5,28 +5,30 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.demo.classes import class_table
-from pipeline.demo.timelines import SECONDS, SPLIT_NAMES, Timeline, clip_id, draw_timeline
+from pipeline.demo.kinds import corpus_kind
+from pipeline.demo.parsing import CORPUS_VERSION, DATASET
+from pipeline.demo.timelines import clip_id
 from pipeline.errors import UserError
 from pipeline.files import data_dir, write_atomic
-from pipeline.manifest import Header, Manifest, Row, read_manifest, write_dense, write_manifest
+from pipeline.manifest import read_manifest
 from pipeline.progress import Advance
 
-__all__ = ["CORPUS_VERSION", "DATASET", "build_corpus", "cores", "default_corpus_folder"]
-
-CORPUS_VERSION = 2
-"""Raised by hand whenever a timeline, a frame, a sound or the encoding of a seed changes."""
-DATASET = "demo-avvp"
+__all__ = [
+    "CORPUS_VERSION",
+    "DATASET",
+    "build_corpus",
+    "cores",
+    "corpus_sizes",
+    "default_corpus_folder",
+]
 
 _MANIFEST = "manifest.jsonl"
-_DENSE = "manifest.dense.tsv"
-_TRUTH = "manifest.truth.jsonl"
 _RECORD = "corpus.json"
 
 
@@ -35,14 +37,15 @@ class _Clip:
     """One clip to render; small enough to send to another process."""
 
     path: Path
+    kind: str
     seed: int
     split: str
     index: int
 
 
-def default_corpus_folder() -> Path:
-    """Where the corpus is kept when nobody says otherwise."""
-    return data_dir() / DATASET
+def default_corpus_folder(kind: str = "parsing") -> Path:
+    """Where the corpus of a kind is kept when nobody says otherwise."""
+    return data_dir() / corpus_kind(kind).dataset
 
 
 def cores() -> int:
@@ -55,9 +58,11 @@ def cores() -> int:
 def build_corpus(
     folder: Path | str,
     *,
-    train: int = 300,
-    val: int = 75,
-    test: int = 150,
+    kind: str = "parsing",
+    train: int | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    pool: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Advance | None = None,
@@ -69,7 +74,8 @@ def build_corpus(
 
     Args:
         folder: Where the corpus is or will be.
-        train, val, test: Clips of each split.
+        kind: One of `pipeline.demo.kinds.KINDS`.
+        train, val, test, pool: Clips of each split; default those of the kind.
         seed: Names the corpus.
         workers: Processes that render; default one a core, 1 renders in this process.
         progress: Hears of every clip, ``"ok"`` when rendered and ``"skipped"`` when found.
@@ -78,26 +84,24 @@ def build_corpus(
         The manifest.
 
     Raises:
-        UserError: If a size is negative, or the folder holds a corpus of another seed or version.
+        UserError: If the kind is unknown or has no such split, a size is negative, or the folder
+            holds a corpus of another kind, seed or version.
     """
-    folder = Path(folder)
-    sizes = dict(zip(SPLIT_NAMES, (train, val, test), strict=True))
-    for name, size in sizes.items():
-        if size < 0:
-            raise UserError(f"--{name} is {size}; use 0 or more clips.")
+    folder, making = Path(folder), corpus_kind(kind)
+    sizes = corpus_sizes(kind, train=train, val=val, test=test, pool=pool)
     if seed < 0:
         raise UserError(f"--seed is {seed}; use 0 or more.")
-    identity = {"name": DATASET, "version": CORPUS_VERSION, "seed": seed}
+    identity = {"name": making.dataset, "version": making.version, "seed": seed}
     record = _claim(folder, identity)
     clips = [
-        _Clip(folder / "videos" / f"{clip_id(split, index)}.mp4", seed, split, index)
+        _Clip(folder / "videos" / f"{clip_id(split, index)}.mp4", kind, seed, split, index)
         for split, size in sizes.items()
         for index in range(size)
     ]
     missing = [clip for clip in clips if not _is_whole(clip.path, record)]
     if progress is not None and len(clips) > len(missing):
         progress.advance("skipped", len(clips) - len(missing))
-    if not missing and _is_finished(folder, identity | sizes):
+    if not missing and _is_finished(folder, making.tables, identity | sizes):
         return folder / _MANIFEST
     for _ in _render_all(missing, cores() if workers is None else workers):
         if progress is not None:
@@ -106,7 +110,26 @@ def build_corpus(
     # Sizes of clips beyond this corpus stay known, so that it can grow again without rendering.
     kept = {k: v for k, v in record["files"].items() if k not in files}
     _write_json(folder / _RECORD, identity | {"files": kept | files})
-    return _write_tables(folder, identity, sizes)
+    making.write(folder / _MANIFEST, identity, sizes)
+    return folder / _MANIFEST
+
+
+def corpus_sizes(kind: str, **wanted: int | None) -> dict[str, int]:
+    """Clips of every split of a kind, the kind's own number where None is wanted.
+
+    Raises:
+        UserError: If a size is negative or the kind has no such split.
+    """
+    sizes = dict(corpus_kind(kind).sizes)
+    for name, size in wanted.items():
+        if size is None:
+            continue
+        if size < 0:
+            raise UserError(f"--{name} is {size}; use 0 or more clips.")
+        if name not in sizes:
+            raise UserError(f"The {kind} corpus has no split {name}; leave --{name} out.")
+        sizes[name] = size
+    return sizes
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +150,11 @@ def _claim(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"{path} is no record of a rendered corpus; delete the folder or give another --out."
         ) from error
+    if found["name"] != identity["name"]:
+        raise UserError(
+            f"{folder} holds the corpus {found['name']}, not {identity['name']}; "
+            "give another --out."
+        )
     if found != identity:
         raise UserError(
             f"{folder} holds version {found['version']} of the corpus with seed {found['seed']}, "
@@ -145,9 +173,9 @@ def _is_whole(path: Path, record: dict[str, Any]) -> bool:
     return size == record["files"].get(path.name, size)
 
 
-def _is_finished(folder: Path, corpus: dict[str, Any]) -> bool:
+def _is_finished(folder: Path, tables: Sequence[str], corpus: dict[str, Any]) -> bool:
     """Whether the manifest of exactly this corpus and its tables are there."""
-    if not all((folder / name).is_file() for name in (_MANIFEST, _DENSE, _TRUTH)):
+    if not all((folder / name).is_file() for name in (_MANIFEST, *tables)):
         return False
     try:
         return dict(read_manifest(folder / _MANIFEST).header.corpus or {}) == corpus
@@ -163,16 +191,13 @@ def _render_all(clips: list[_Clip], workers: int) -> Iterator[None]:
     workers = min(workers, len(clips))
     if workers <= 1:
         for clip in clips:
-            render_clip(clip.path, seed=clip.seed, split=clip.split, index=clip.index)
+            render_clip(clip.path, **_options(clip))
             yield
         return
     # Forking a process whose libraries have started threads can deadlock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        tasks = [
-            pool.submit(render_clip, c.path, seed=c.seed, split=c.split, index=c.index)
-            for c in clips
-        ]
+        tasks = [pool.submit(render_clip, clip.path, **_options(clip)) for clip in clips]
         try:
             for task in as_completed(tasks):
                 task.result()
@@ -182,36 +207,8 @@ def _render_all(clips: list[_Clip], workers: int) -> Iterator[None]:
             raise
 
 
-def _write_tables(folder: Path, identity: dict[str, Any], sizes: dict[str, int]) -> Path:
-    """Writes the truth, the dense annotations and, last, the manifest that names them."""
-    timelines = {
-        split: [draw_timeline(identity["seed"], split, index) for index in range(size)]
-        for split, size in sizes.items()
-    }
-    truth = [json.dumps(t.truth(), ensure_ascii=False) + "\n" for t in timelines["train"]]
-    write_atomic(folder / _TRUTH, "".join(truth))
-    dense = [e for split in ("val", "test") for t in timelines[split] for e in t.events()]
-    header = Header(
-        dataset=DATASET,
-        label_type="multilabel",
-        classes=class_table().names,
-        annotations=write_dense(dense, folder / _DENSE),
-        corpus=identity | sizes,
-    )
-    rows = tuple(_row(t, split) for split, some in timelines.items() for t in some)
-    write_manifest(Manifest(header, rows, folder / _MANIFEST), folder / _MANIFEST)
-    return folder / _MANIFEST
-
-
-def _row(timeline: Timeline, split: str) -> Row:
-    return Row(
-        id=timeline.id,
-        start=0.0,
-        end=float(SECONDS),
-        split=split,
-        labels=timeline.labels(),
-        video=f"videos/{timeline.id}.mp4",
-    )
+def _options(clip: _Clip) -> dict[str, Any]:
+    return {"kind": clip.kind, "seed": clip.seed, "split": clip.split, "index": clip.index}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pipeline.demo.kinds import corpus_kind
 from pipeline.demo.pictures import FRAME_RATE, HEIGHT, WIDTH, render_frames
 from pipeline.demo.sounds import SOUND_RATE, render_sound
-from pipeline.demo.timelines import clip_rng, draw_timeline
 from pipeline.files import write_atomic
 
 __all__ = ["encode", "render_clip"]
@@ -21,21 +21,23 @@ _AUDIO_OPTIONS = {"aac_coder": "fast"}
 _AUDIO_BITS = 64_000
 
 
-def render_clip(path: Path, *, seed: int, split: str, index: int) -> int:
+def render_clip(path: Path, *, seed: int, split: str, index: int, kind: str = "parsing") -> int:
     """Renders and writes one clip.
 
     Args:
         path: The file.
         seed: The corpus's seed.
-        split: ``"train"``, ``"val"`` or ``"test"``.
+        split: A split of the corpus.
         index: The clip's number in its split.
+        kind: One of `pipeline.demo.kinds.KINDS`.
 
     Returns:
         The file's size in bytes.
     """
-    timeline = draw_timeline(seed, split, index)
-    frames = render_frames(timeline, clip_rng(seed, split, index, "picture"))
-    sound = render_sound(timeline, clip_rng(seed, split, index, "sound"))
+    corpus = corpus_kind(kind)
+    timeline = corpus.timeline(seed, split, index)
+    frames = render_frames(timeline, corpus.rng(seed, split, index, "picture"))
+    sound = render_sound(timeline, corpus.rng(seed, split, index, "sound"))
     data = encode(frames, sound)
     write_atomic(path, data)
     return len(data)

@@ -16,10 +16,20 @@ import numpy as np
 from pipeline.demo.classes import ClassTable, class_table
 from pipeline.manifest import DenseEvent
 
-__all__ = ["SECONDS", "SPLIT_NAMES", "Timeline", "clip_id", "clip_rng", "draw_timeline"]
+__all__ = [
+    "SECONDS",
+    "SPLIT_NAMES",
+    "Timeline",
+    "clip_id",
+    "clip_rng",
+    "draw_timeline",
+    "duration",
+    "place",
+]
 
 SECONDS = 10
-SPLIT_NAMES = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test", "pool")
+"""A split's place numbers its streams; what is added stands last."""
 
 _STREAMS = {"timeline": 0, "picture": 1, "sound": 2}
 
@@ -86,7 +96,9 @@ def clip_id(split: str, index: int) -> str:
     return f"{split}-{index:05d}"
 
 
-def clip_rng(seed: int, split: str, index: int, stream: str) -> np.random.Generator:
+def clip_rng(
+    seed: int, split: str, index: int, stream: str, *, corpus: tuple[int, ...] = ()
+) -> np.random.Generator:
     """The generator of one stream of one clip.
 
     It depends on its arguments alone, so that a clip is the same in a corpus of any size and a
@@ -97,8 +109,9 @@ def clip_rng(seed: int, split: str, index: int, stream: str) -> np.random.Genera
         split: One of `SPLIT_NAMES`.
         index: The clip's number in its split.
         stream: ``"timeline"``, ``"picture"`` or ``"sound"``.
+        corpus: What keeps the streams of another corpus of the same seed apart.
     """
-    key = (SPLIT_NAMES.index(split), index, _STREAMS[stream])
+    key = (SPLIT_NAMES.index(split), index, _STREAMS[stream], *corpus)
     return np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=key))
 
 
@@ -120,10 +133,10 @@ def draw_timeline(seed: int, split: str, index: int) -> Timeline:
         kind = rng.choice(3, p=(event.audio, event.visual, event.both))
         heard, seen = _draw_durations(rng)
         if kind != 1:
-            audio[k] = _place(rng, heard)
+            audio[k] = place(rng, heard)
         if kind == 0:
             continue
-        options = [_place(rng, seen) for _ in range(_PLACEMENTS if kind == 2 else 1)]
+        options = [place(rng, seen) for _ in range(_PLACEMENTS if kind == 2 else 1)]
         visual[k] = max(options, key=lambda option: (option & audio[k]).sum())
         if kind == 2 and not (audio[k] & visual[k]).any():
             # Short events may still miss each other; then they are seen from where they sound.
@@ -146,29 +159,34 @@ def _draw_durations(rng: np.random.Generator) -> tuple[int, int]:
     shared, own = rng.normal(), rng.normal(size=2)
     normal = math.sqrt(_CORRELATION) * shared + math.sqrt(1 - _CORRELATION) * own
     heard, seen = (
-        _duration(0.5 * (1 + math.erf(value / math.sqrt(2))), _FULL[modality])
+        duration(0.5 * (1 + math.erf(value / math.sqrt(2))), _FULL[modality])
         for value, modality in zip(normal, ("audio", "visual"), strict=True)
     )
     return heard, seen
 
 
-def _duration(level: float, full: float) -> int:
-    """Seconds at one level of the distribution of durations, longest first."""
+def duration(level: float, full: float) -> int:
+    """Seconds at one level of the distribution of durations, longest first.
+
+    Args:
+        level: Share of the distribution that lasts longer, 0 to 1.
+        full: Share that fills the clip; the others last 1 to 9 s, each length equally likely.
+    """
     if level < full:
         return SECONDS
     return max(1, SECONDS - 1 - int((level - full) / (1 - full) * (SECONDS - 1)))
 
 
-def _place(rng: np.random.Generator, duration: int) -> np.ndarray:
-    """Places a duration on the clip in one run or several, (SECONDS,) bool."""
-    pause = SECONDS - duration
+def place(rng: np.random.Generator, seconds: int) -> np.ndarray:
+    """Places some seconds on the clip in one run or several, (SECONDS,) bool."""
+    pause = SECONDS - seconds
     runs = 1
-    if duration > 1 and pause > 0 and rng.random() < _BROKEN:
-        runs = int(rng.integers(2, min(3, duration, pause + 1) + 1))
+    if seconds > 1 and pause > 0 and rng.random() < _BROKEN:
+        runs = int(rng.integers(2, min(3, seconds, pause + 1) + 1))
     # Lengths are drawn as a random composition; pauses between runs are at least a second,
     # the ones before and after may be none.
-    cuts = np.sort(rng.choice(np.arange(1, duration), runs - 1, replace=False))
-    lengths = np.diff(np.concatenate([[0], cuts, [duration]])).astype(int)
+    cuts = np.sort(rng.choice(np.arange(1, seconds), runs - 1, replace=False))
+    lengths = np.diff(np.concatenate([[0], cuts, [seconds]])).astype(int)
     slack = rng.multinomial(pause - (runs - 1), np.full(runs + 1, 1 / (runs + 1)))
     row = np.zeros(SECONDS, dtype=bool)
     position = slack[0]

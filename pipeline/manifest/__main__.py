@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli import DONE, PARTIAL, Parser, run
+from pipeline.manifest.action_commands import add_action_commands
 from pipeline.manifest.files import read_manifest
 from pipeline.manifest.folder import from_folder, scan_folder
 from pipeline.manifest.llp import AUDIO_VERSIONS, import_llp
-from pipeline.manifest.report import check_media, print_stats, validate
+from pipeline.manifest.report import check_media, print_list, print_stats, validate
 from pipeline.manifest.schema import SPLITS
 from pipeline.progress import Progress
 
 __all__ = ["main"]
-
-SHOWN = 5
-"""Names listed of each kind before the rest is only counted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +40,8 @@ def _parser() -> Parser:
     llp.add_argument(
         "--trimmed", action="store_true", help="the video files hold the annotated seconds alone"
     )
+
+    add_action_commands(commands)
 
     folder = commands.add_parser("from-folder", help="a folder of videos to a manifest")
     folder.set_defaults(command=_from_folder)
@@ -70,9 +70,14 @@ def _add_folder_options(parser: argparse.ArgumentParser) -> None:
         help="CSV or TSV with the columns file, labels and maybe split",
     )
     parser.add_argument(
+        "--labels-from-folders",
+        action="store_true",
+        help="label: the file's folder, <label>/... or <split>/<label>/..., instead of a table",
+    )
+    parser.add_argument(
         "--label-type",
         choices=("multiclass", "multilabel"),
-        help="default: multiclass if every file of the table has exactly one label",
+        help="default: multiclass if every labelled file has exactly one label",
     )
     parser.add_argument("--split", choices=SPLITS, default="train", help="where the table has none")
     parser.add_argument(
@@ -123,6 +128,7 @@ def _from_folder(options: argparse.Namespace) -> int:
             options.folder,
             options.out,
             labels=options.labels,
+            labels_from_folders=options.labels_from_folders,
             label_type=options.label_type,
             split=options.split,
             window=options.window,
@@ -133,14 +139,14 @@ def _from_folder(options: argparse.Namespace) -> int:
             dataset=options.dataset,
             progress=progress,
         )
-    _list("files that are no media by their name, left out", result.other)
-    _list(
+    print_list("files that are no media by their name, left out", result.other)
+    print_list(
         f"files of unknown length, taken as {options.fallback_seconds:g} s",
         (f"{name}: {reason}" for name, reason in result.fallback.items()),
     )
-    _list("files without a label, kept in split pool", result.unlabelled)
-    _list("names in the label table without a file, skipped", result.absent)
-    _list(
+    print_list("files without a label, kept in split pool", result.unlabelled)
+    print_list("names in the label table without a file, skipped", result.absent)
+    print_list(
         "ends of videos that fill no window, left out",
         (f"{name}: {seconds:.1f} s" for name, seconds in result.tails.items()),
     )
@@ -162,7 +168,7 @@ def _validate(options: argparse.Namespace) -> int:
         findings = check_media(result.manifest, progress=progress)
     for status in sorted({finding.status for finding in findings}):
         found = (f"{f.row}: {f.reason}" for f in findings if f.status == status)
-        _list(f"rows with status {status}", found)
+        print_list(f"rows with status {status}", found)
     print(f"{len(videos)} videos probed; {len(findings)} rows will not give all features")
     return PARTIAL if findings else DONE
 
@@ -170,17 +176,6 @@ def _validate(options: argparse.Namespace) -> int:
 def _stats(options: argparse.Namespace) -> int:
     print_stats(read_manifest(options.file), sys.stdout)
     return DONE
-
-
-def _list(title: str, names: Iterable[str]) -> None:
-    """Prints how many things of a kind there are and names the first ones."""
-    names = list(names)
-    if names:
-        print(f"{len(names)} {title}:")
-        for name in names[:SHOWN]:
-            print(f"  {name}")
-        if len(names) > SHOWN:
-            print(f"  and {len(names) - SHOWN} more")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A folder of videos, with or without a table of labels, to a manifest.
+"""A folder of videos, with labels from a table, from its sub-folders or without, to a manifest.
 
 Every file with a media extension becomes at least one row, also what cannot be read: extraction
 gives such rows a status and a reason, so that nothing disappears between a disk and a result.
@@ -13,14 +13,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipeline.errors import MediaError, UserError
+from pipeline.errors import UserError
 from pipeline.grid import TAIL_HOLD
 from pipeline.manifest.files import relative_root, write_manifest
-from pipeline.manifest.labels import FileLabels, LabelTable, read_labels
+from pipeline.manifest.labels import FileLabels, LabelTable, read_folders, read_labels
+from pipeline.manifest.media import measure
 from pipeline.manifest.schema import Header, Manifest, Row
 from pipeline.progress import Advance
 
-__all__ = ["MEDIA_EXTENSIONS", "FolderImport", "cut", "from_folder", "scan_folder", "unique_ids"]
+__all__ = [
+    "MEDIA_EXTENSIONS",
+    "FolderImport",
+    "check_seconds",
+    "cut",
+    "from_folder",
+    "scan_folder",
+    "unique_ids",
+]
 
 MEDIA_EXTENSIONS = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m1v", ".m2ts", ".m2v"}
@@ -57,6 +66,7 @@ def from_folder(
     out: Path | str,
     *,
     labels: Path | str | None = None,
+    labels_from_folders: bool = False,
     label_type: str | None = None,
     split: str = "train",
     window: float | None = None,
@@ -72,7 +82,10 @@ def from_folder(
     Args:
         folder: Searched with its sub-folders; links are followed.
         out: The manifest.
-        labels: Label table, see `pipeline.manifest.labels`. Without it ``label_type`` is ``none``.
+        labels: Label table, see `pipeline.manifest.labels`. Without labels ``label_type`` is
+            ``none``.
+        labels_from_folders: Whether a file's label is the name of its folder, see
+            `pipeline.manifest.labels.read_folders`, instead of what a table says.
         label_type: ``multiclass`` or ``multilabel``; default multiclass if every labelled file
             has exactly one label.
         split: Split of every row, unless the table says one.
@@ -90,22 +103,29 @@ def from_folder(
         UserError: If there is no media, an option is off, or the table does not fit the folder.
     """
     folder, out = Path(folder), Path(out)
-    _check_seconds("--fallback-seconds", fallback_seconds)
-    _check_seconds("--window", window)
+    check_seconds("--fallback-seconds", fallback_seconds)
+    check_seconds("--window", window)
+    if labels is not None and labels_from_folders:
+        raise UserError("--labels and --labels-from-folders both give labels; leave one out.")
     files, other = scan_folder(folder, leave_out=[out, *([] if labels is None else [labels])])
     if not files:
         raise UserError(f"{folder} holds no file with a media extension; give the videos' folder.")
-    table = None if labels is None else read_labels(labels, files, absent=absent)
-    bare = () if table is None else _unlabelled(files, table, unlabelled)
+    if labels_from_folders:
+        table = read_folders(files)
+    else:
+        table = None if labels is None else read_labels(labels, files, absent=absent)
+    lack = "lie in no folder" if labels_from_folders else "have no line in the label table"
+    bare = () if table is None else _unlabelled(files, table, unlabelled, lack)
     kind, classes = _label_type(table, label_type)
     known = dict.fromkeys(bare, FileLabels(split="pool")) | ({} if table is None else table.files)
     fallback: dict[str, str] = {}
     tails: dict[str, float] = {}
     rows: list[Row] = []
     for name, row_id in unique_ids(files).items():
-        seconds = _probe_seconds(folder / name)
-        if isinstance(seconds, str):
-            fallback[name], seconds = seconds, fallback_seconds
+        measured = measure(folder / name)
+        seconds = measured.seconds
+        if seconds is None:
+            fallback[name], seconds = measured.reason, fallback_seconds
         intervals, left = cut(seconds, window, tail=tail)
         if left:
             tails[name] = left
@@ -128,8 +148,8 @@ def from_folder(
     )
 
 
-def _unlabelled(files: Sequence[str], table: LabelTable, choice: str) -> tuple[str, ...]:
-    """Files that the table does not name.
+def _unlabelled(files: Sequence[str], table: LabelTable, choice: str, lack: str) -> tuple[str, ...]:
+    """Files that the table does not name; ``lack`` says of them why it does not.
 
     Raises:
         UserError: If there are any and the choice is ``error``.
@@ -137,13 +157,18 @@ def _unlabelled(files: Sequence[str], table: LabelTable, choice: str) -> tuple[s
     bare = tuple(name for name in files if name not in table.files)
     if bare and choice == "error":
         raise UserError(
-            f"{len(bare)} of {len(files)} files have no line in the label table, first "
-            f"{bare[0]!r}; add them, or pass --unlabelled pool to keep them for their audio only."
+            f"{len(bare)} of {len(files)} files {lack}, first {bare[0]!r}; add "
+            "them, or pass --unlabelled pool to keep them for their audio only."
         )
     return bare
 
 
-def _check_seconds(option: str, seconds: float | None) -> None:
+def check_seconds(option: str, seconds: float | None) -> None:
+    """Refuses what is no length of a clip; None is not given.
+
+    Raises:
+        UserError: Names the option.
+    """
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0.001):
         raise UserError(f"{option} {seconds:g} is no length of a clip; use a number above 0.")
 
@@ -239,20 +264,6 @@ def cut(
     return [*intervals, (round(full * window, 3), seconds)], 0.0
 
 
-def _probe_seconds(path: Path) -> float | str:
-    """The length of a video, to the millisecond, or why it is not known."""
-    # PyAV takes a second to import and most uses of manifests never touch media.
-    from pipeline.decode import probe
-
-    try:
-        seconds = probe(path).duration
-    except MediaError as error:
-        return str(error)
-    if seconds is None or round(seconds, 3) <= 0:
-        return "the container states no length"
-    return round(seconds, 3)
-
-
 def _label_type(table: LabelTable | None, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     """The header's label type and classes.
 
@@ -261,7 +272,9 @@ def _label_type(table: LabelTable | None, wanted: str | None) -> tuple[str, tupl
     """
     if table is None:
         if wanted not in (None, "none"):
-            raise UserError(f"--label-type {wanted} needs --labels TABLE; add it.")
+            raise UserError(
+                f"--label-type {wanted} needs --labels TABLE or --labels-from-folders; add one."
+            )
         return "none", ()
     odd = next((f for f, entry in table.files.items() if len(entry.labels) != 1), None)
     if wanted == "multiclass" and odd is not None:

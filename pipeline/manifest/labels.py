@@ -1,9 +1,9 @@
-"""Tables of labels for a folder of videos.
+"""Labels for a folder of videos: from a table, or from its sub-folders.
 
-CSV or TSV with a header row: ``file`` (name or path inside the folder, with or without extension),
-``labels`` and, if wanted, ``split``. Several labels stand in one cell, separated by semicolons (or
-by commas where the cell has no semicolon), or in several rows of the same file. A file whose cell
-is empty is a clip without any label.
+A table is CSV or TSV with a header row: ``file`` (name or path inside the folder, with or without
+extension), ``labels`` and, if wanted, ``split``. Several labels stand in one cell, separated by
+semicolons (or by commas where the cell has no semicolon), or in several rows of the same file. A
+file whose cell is empty is a clip without any label.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import UserError
 from pipeline.manifest.schema import SPLITS
 
-__all__ = ["FileLabels", "LabelTable", "read_labels"]
+__all__ = ["FileLabels", "LabelTable", "read_folders", "read_labels"]
 
 REQUIRED = ("file", "labels")
 OPTIONAL = ("split",)
+
+SPLIT_FOLDERS = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
+"""Names of folders that hold a split, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,24 @@ def read_labels(path: Path | str, files: Sequence[str], *, absent: str = "error"
             "correct the table or pass --absent skip."
         )
     return LabelTable(entries, tuple(lost))
+
+
+def read_folders(files: Sequence[str]) -> LabelTable:
+    """Takes every file's label from where it lies: ``<label>/...`` or ``<split>/<label>/...``.
+
+    A folder is a split if it is named as one and the file lies in another folder inside it. A
+    file that lies in no folder has no label.
+
+    Args:
+        files: Paths inside the folder, with ``/``.
+    """
+    entries = {}
+    for file in files:
+        folders = PurePosixPath(file).parts[:-1]
+        split = SPLIT_FOLDERS.get(folders[0].lower()) if len(folders) > 1 else None
+        if folders:
+            entries[file] = FileLabels((folders[0 if split is None else 1],), split)
+    return LabelTable(entries)
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

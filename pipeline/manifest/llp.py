@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.manifest.classes import class_names
 from pipeline.manifest.files import DenseEvent, relative_root, write_dense, write_manifest
+from pipeline.manifest.notes import Notes
 from pipeline.manifest.schema import Header, Manifest, Row
 
 __all__ = ["AUDIO_VERSIONS", "UNRECOGNISED", "LlpImport", "Notes", "import_llp"]
@@ -46,23 +46,6 @@ DENSE_COLUMNS = ("filename", "onset", "offset", "event_labels")
 ID_LENGTH = 11
 """YouTube's ids; they may begin with ``-`` or ``_``, so names cannot be split at underscores."""
 NAME = re.compile(rf"(?P<video>.{{{ID_LENGTH}}})_(?P<start>\d+(\.\d+)?)_(?P<end>\d+(\.\d+)?)")
-
-
-@dataclass
-class Notes:
-    """What an import tolerated: how often, and one example of each kind."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def add(self, kind: str, example: str, n: int = 1) -> None:
-        """Counts ``n`` things of a kind; the first example is kept."""
-        self.counts[kind] += n
-        self.examples.setdefault(kind, example)
-
-    def lines(self) -> list[str]:
-        """One line a kind, in the order met."""
-        return [f"{kind}: {n}, such as {self.examples[kind]}" for kind, n in self.counts.items()]
 
 
 @dataclass(frozen=True)

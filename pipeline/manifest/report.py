@@ -26,12 +26,15 @@ __all__ = [
     "Validation",
     "check_media",
     "manifest_stats",
+    "print_list",
     "print_stats",
     "validate",
 ]
 
 PRESENCE = ("audio-only", "visual-only", "both", "neither")
 """In which modality a clip's label holds somewhere, by the dense annotations."""
+SHOWN = 5
+"""Names listed of each kind before the rest is only counted."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +296,17 @@ def _print_classes(
         row = (f"{n / total:.3f}" if total else "-" for n in presence[index]) if dense else ()
         table.add_row(name, *counts, *row)
     console.print(table)
+
+
+def print_list(title: str, names: Iterable[str]) -> None:
+    """Prints how many things of a kind there are and names the first ones."""
+    names = list(names)
+    if names:
+        print(f"{len(names)} {title}:")
+        for name in names[:SHOWN]:
+            print(f"  {name}")
+        if len(names) > SHOWN:
+            print(f"  and {len(names) - SHOWN} more")
 
 
 def _table(first: str, *others: str) -> Table:

@@ -381,3 +381,34 @@ def test_no_file_is_lost(names: list[str], tmp_path_factory: pytest.TempPathFact
     _touch(folder, *(f"{name}.{'mp4' if name < 'd' else 'txt'}" for name in names))
     media, other = scan_folder(folder)
     assert sorted(media + other) == sorted(path.name for path in folder.iterdir())
+
+
+def test_labels_are_the_names_of_folders(folder: Path, stated: dict) -> None:
+    _touch(folder, "run/a.mp4", "jump high/deep/a.mp4", "val/run/b.mp4", "Validation/run/c.mp4")
+    _touch(folder, "test/d.mp4", "test/jump high/d.mp4")
+    manifest = from_folder(folder, folder / "m.jsonl", labels_from_folders=True).manifest
+    assert manifest.header.label_type == "multiclass"
+    # A folder named as a split that holds files of its own is a class, too.
+    assert manifest.classes == ("jump high", "run", "test")
+    assert {row.id: (row.split, row.labels[0]) for row in manifest} == {
+        "Validation/run/c": ("val", "run"),
+        "jump high/deep/a": ("train", "jump high"),
+        "run/a": ("train", "run"),
+        "test/d": ("train", "test"),
+        "test/jump high/d": ("test", "jump high"),
+        "val/run/b": ("val", "run"),
+    }
+
+
+def test_files_in_no_folder_have_no_label(folder: Path, stated: dict) -> None:
+    _touch(folder, "run/a.mp4", "b.mp4")
+    with pytest.raises(UserError, match=r"1 of 2 files lie in no folder, first 'b.mp4'"):
+        from_folder(folder, folder / "m.jsonl", labels_from_folders=True)
+    found = from_folder(folder, folder / "m.jsonl", labels_from_folders=True, unlabelled="pool")
+    assert [(row.split, row.labels) for row in found.manifest] == [
+        ("pool", ()),
+        ("train", ("run",)),
+    ]
+    (folder / "t.csv").write_text("file,labels\nb,run\n")
+    with pytest.raises(UserError, match="leave one out"):
+        from_folder(folder, folder / "m.jsonl", labels_from_folders=True, labels=folder / "t.csv")

@@ -209,7 +209,7 @@ def test_command_from_folder(
     ("arguments", "message"),
     [
         (["validate", "none.jsonl"], "cannot be read"),
-        (["stat", "x"], "choose from 'import-llp', 'from-folder', 'validate', 'stats'"),
+        (["stat", "x"], "choose from 'import-llp', 'import-ucf101', 'import-kinetics'"),
         (["validate", "x", "--medai"], "did you mean '--media'"),
         ([], "the following arguments are required: COMMAND"),
     ],
