@@ -8,6 +8,7 @@ from typing import Any
 from prefect import Flow
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
+from flows.benchmarks.sweeps import benchmark
 from flows.extraction import extract_features
 
 __all__ = ["DEPLOYMENTS", "Deployment", "prepared"]
@@ -34,6 +35,12 @@ DEPLOYMENTS = (
         "extract-features",
         "Decodes the clips of a manifest once and fills a feature store; without parameters, the "
         "demo corpus and its two features.",
+    ),
+    Deployment(
+        benchmark,
+        "benchmark",
+        "Trains methods under noise with several seeds and tabulates them beside published "
+        "numbers; give a task and methods, or a table.",
     ),
 )
 

@@ -1,17 +1,14 @@
-"""Small parsing problems for tests: views with real structure, and a runner that can be killed."""
+"""Small parsing problems for tests: views with real structure."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
 from typing import Any
 
 import numpy as np
 import torch
 
+from tests.fitting import fit_method, small
 from trainers.avvp.interface import METHODS, DenseVal, Inputs, TrainView
-from trainers.fitting import FitState
-from trainers.random import RandomState
 
 WIDTHS = {"audio": 12, "visual": 20, "motion": 8}
 SEGMENTS = 10
@@ -85,66 +82,9 @@ def make_view(
 
 def small_settings(name: str, **values: Any) -> Any:
     """A method's hyper-parameters at a width and length that tests can afford."""
-    kind = METHODS.get(name).hyperparameters
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**({k: v for k, v in SMALL.items() if k in known} | values))
+    return small(METHODS.get(name).hyperparameters, SMALL, **values)
 
 
-class KilledError(Exception):
-    """Raised in place of a kill."""
-
-
-class Recorder:
-    """Stands in for the runner: logs epochs, selects by loss order, can save and interrupt."""
-
-    def __init__(
-        self, state: FitState, rng: RandomState, *, interrupt_after: int | None = None
-    ) -> None:
-        self.state = state
-        self.rng = rng
-        self.interrupt_after = interrupt_after
-        self.epochs: list[tuple[str, int]] = []
-        self.logs: list[dict[str, float]] = []
-        self.saved: bytes | None = None
-
-    def __call__(self, phase: str, epoch: int, predictor: Any, **log: float) -> bool:
-        self.epochs.append((phase, epoch))
-        self.logs.append(log)
-        # Alternating verdicts exercise both branches of methods that use the selected weights.
-        selected = epoch % 2 == 1
-        if selected:
-            self.state.select(phase, predictor)
-        if self.interrupt_after is not None and len(self.epochs) == self.interrupt_after:
-            buffer = io.BytesIO()
-            torch.save((self.state.state_dict(), self.rng.state_dict()), buffer)
-            self.saved = buffer.getvalue()
-            raise KilledError
-        return selected
-
-
-def fit(
-    name: str,
-    view: TrainView,
-    hp: Any,
-    seed: int = 0,
-    *,
-    resume: bytes | None = None,
-    interrupt_after: int | None = None,
-) -> tuple[Any, FitState, Recorder]:
-    """Fits a registered method as the runner would.
-
-    Returns:
-        The predictor (None if interrupted), the fit state and the recorder.
-    """
-    rng, state = RandomState(seed), FitState()
-    with rng.scope():
-        recorder = Recorder(state, rng, interrupt_after=interrupt_after)
-        if resume is not None:
-            saved_state, saved_rng = torch.load(io.BytesIO(resume), weights_only=True)
-            state.load_state_dict(saved_state)
-            rng.load_state_dict(saved_rng)
-        try:
-            predictor = METHODS.get(name)().fit(view, hp, rng=rng, state=state, on_epoch=recorder)
-        except KilledError:
-            predictor = None
-    return predictor, state, recorder
+def fit(name: str, view: TrainView, hp: Any, seed: int = 0, **options: Any) -> Any:
+    """Fits a registered method; see `tests.fitting.fit_method`."""
+    return fit_method(METHODS.get(name), view, hp, seed, **options)

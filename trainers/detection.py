@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.manifest import Manifest
+from pipeline.noise import read_truth, truth_path
 
-__all__ = ["detection_metrics", "truth_path"]
+__all__ = ["detection_metrics", "detector_scores", "find_truth"]
 
 
-def truth_path(manifest: Manifest) -> Path | None:
+def find_truth(manifest: Manifest) -> Path | None:
     """The truth file beside a manifest, if there is one."""
     if manifest.path is None:
         return None
-    path = manifest.path.with_name(f"{manifest.path.stem}.truth.jsonl")
+    path = truth_path(manifest.path)
     return path if path.is_file() else None
 
 
@@ -39,12 +38,10 @@ def detection_metrics(
         ``detect/auroc``, ``detect/ap`` and ``detect/precision`` (among as many top-scored cells as
         are noisy) in percent; empty where no truth of the modalities is known.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    path = truth_path(manifest)
+    path = find_truth(manifest)
     if path is None:
         return {}
-    truth = _read_truth(path)
+    truth = read_truth(path)
     rows = [manifest[row_id] for row_id in ids]
     column = {name: c for c, name in enumerate(manifest.classes)}
     noisy, score = [], []
@@ -59,25 +56,28 @@ def detection_metrics(
                 holds[n, column[label]] = True
         noisy.append(~holds[given])
         score.append(1 - np.asarray(kept)[given])
-    y, s = np.concatenate(noisy), np.concatenate(score)
-    if y.all() or not y.any():
+    return detector_scores("detect", np.concatenate(noisy), np.concatenate(score))
+
+
+def detector_scores(name: str, noisy: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    """How well a score tells noisy cases from clean ones.
+
+    Args:
+        name: What the keys begin with.
+        noisy: (N,) bool truth.
+        score: (N,), the larger, the more surely noisy.
+
+    Returns:
+        ``<name>/auroc``, ``<name>/ap`` and ``<name>/precision`` (among as many top-scored cases as
+        are noisy) in percent; empty where all cases are of one kind.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    if noisy.all() or not noisy.any() or not np.isfinite(score).all():
         return {}
-    top = np.argsort(-s, kind="stable")[: int(y.sum())]
+    top = np.argsort(-score, kind="stable")[: int(noisy.sum())]
     return {
-        "detect/auroc": 100 * float(roc_auc_score(y, s)),
-        "detect/ap": 100 * float(average_precision_score(y, s)),
-        "detect/precision": 100 * float(y[top].mean()),
+        f"{name}/auroc": 100 * float(roc_auc_score(noisy, score)),
+        f"{name}/ap": 100 * float(average_precision_score(noisy, score)),
+        f"{name}/precision": 100 * float(noisy[top].mean()),
     }
-
-
-def _read_truth(path: Path) -> dict[str, dict[str, list[str]]]:
-    entries = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            entries[entry["id"]] = entry
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path.name} line {number} is no truth entry; make the manifest again."
-            ) from error
-    return entries

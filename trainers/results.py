@@ -1,9 +1,10 @@
-"""Tables of results: one row a method and configuration, mean and standard deviation over seeds."""
+"""Results of finished runs: grouped over seeds, summed up, compared in pairs."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,20 @@ from rich.table import Table
 
 from pipeline.files import canonical_json
 
-__all__ = ["METRIC_TITLES", "group_seeds", "paired", "print_table", "results_table", "summary"]
+__all__ = [
+    "METRIC_TITLES",
+    "SHOWN",
+    "Shown",
+    "cell_identity",
+    "group_seeds",
+    "noise_ids",
+    "paired",
+    "print_table",
+    "results_table",
+    "shown",
+    "standard_error",
+    "summary",
+]
 
 METRIC_TITLES = {
     f"{level}/{key}": title
@@ -28,12 +42,76 @@ METRIC_TITLES = {
 Result = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What tables show of a task's results.
+
+    Attributes:
+        metrics: Heading by key.
+        metric: The one that comparisons are made by.
+        epoch: The test epoch that ranks: ``"last"`` or ``"selected"``.
+    """
+
+    metrics: Mapping[str, str]
+    metric: str
+    epoch: str
+
+
+SHOWN = {
+    "avvp": Shown(METRIC_TITLES, "segment/type", "selected"),
+    "action": Shown({"clip@1": "C@1", "clip@5": "C@5", "video@1": "V@1"}, "clip@1", "last"),
+}
+"""By task."""
+
+
+def shown(result: Result) -> Shown:
+    """What tables show of a result; results older than their task's name are of parsing."""
+    return SHOWN[result.get("task", "avvp")]
+
+
+def noise_ids(result: Result) -> tuple[str, ...]:
+    """The noise that a result was trained under, oldest first; paired runs have the same."""
+    return tuple(str(entry.get("id", "")) for entry in result.get("noise", ()))
+
+
+def cell_identity(result: Result) -> dict[str, Any]:
+    """What results have in common that differ in nothing but training seed and noise seed.
+
+    Other draws of one noise leave another manifest, with other ids and realised rates; its kind,
+    options and nominal rate, and the clean manifest that all draws began with, stay.
+    """
+    identity = dict(result["identity"])
+    noise = identity.get("noise") or ()
+    if noise:
+        identity["noise"] = [
+            {
+                # Rates by class say it all; their mean depends on what was drawn before.
+                key: entry.get(key)
+                for key in ("kind", "options", "rates" if entry.get("rates") else "rate")
+            }
+            for entry in noise
+        ]
+        identity["manifest"] = noise[0].get("parent") or identity.get("manifest")
+        # Whose sound is borrowed differs, and with it which videos have features.
+        identity.pop("rows", None)
+    return identity
+
+
 def group_seeds(results: Iterable[Result]) -> list[list[Result]]:
-    """Groups results that differ in nothing but the seed, in order of first appearance."""
+    """Groups results that differ in nothing but seeds, in order of first appearance.
+
+    See `cell_identity`; a group is sorted by training seed, then noise.
+    """
     groups: dict[str, list[Result]] = {}
     for result in results:
-        groups.setdefault(canonical_json(result["identity"]), []).append(result)
-    return [sorted(group, key=lambda r: r["seed"]) for group in groups.values()]
+        groups.setdefault(canonical_json(cell_identity(result)), []).append(result)
+    return [sorted(group, key=lambda r: (r["seed"], noise_ids(r))) for group in groups.values()]
+
+
+def standard_error(values: Sequence[float | None]) -> float | None:
+    """Standard deviation of the mean; None with fewer than two values."""
+    known = [v for v in values if v is not None]
+    return statistics.stdev(known) / len(known) ** 0.5 if len(known) > 1 else None
 
 
 def summary(values: Sequence[float | None]) -> tuple[float, float | None] | None:
@@ -102,7 +180,7 @@ def paired(
     epoch: str = "selected",
     which: str = "metrics",
 ) -> dict[str, Any]:
-    """Compares two methods on the seeds that both have (test split).
+    """Compares two methods on the seeds and the noise that both have (test split).
 
     With d the difference a seed, a claim "ours is above" holds if mean(d) / (sd(d) / sqrt(n))
     exceeds the two-sided 5 % point of Student's t with n - 1 degrees of freedom (2.78 for n = 5).
@@ -121,20 +199,19 @@ def paired(
     """
     from scipy.stats import t as student
 
-    theirs = {r["seed"]: r[which]["test"][epoch][metric] for r in reference}
-    pairs = {
-        r["seed"]: r[which]["test"][epoch][metric] - theirs[r["seed"]]
-        for r in ours
-        if r["seed"] in theirs
-    }
-    differences = [pairs[seed] for seed in sorted(pairs)]
+    def value(result: Result) -> float:
+        return result[which]["test"][epoch][metric]
+
+    theirs = {_pair(r): value(r) for r in reference}
+    pairs = {_pair(r): value(r) - theirs[_pair(r)] for r in ours if _pair(r) in theirs}
+    differences = [pairs[pair] for pair in sorted(pairs)]
     n = len(differences)
     mean = statistics.fmean(differences) if n else float("nan")
     sd = statistics.stdev(differences) if n > 1 else None
     t = mean / (sd / n**0.5) if sd else None
     critical = round(float(student.ppf(0.975, n - 1)), 2) if n > 1 else None
     return {
-        "seeds": sorted(pairs),
+        "seeds": [seed for seed, _ in sorted(pairs)],
         "differences": differences,
         "mean": mean,
         "sd": sd,
@@ -143,6 +220,11 @@ def paired(
         "above": t is not None and critical is not None and t > critical,
         "below": t is not None and critical is not None and t < -critical,
     }
+
+
+def _pair(result: Result) -> tuple[int, tuple[str, ...]]:
+    """What two runs must share to be a pair: the training seed and the noise."""
+    return result["seed"], noise_ids(result)
 
 
 def print_table(table: Table) -> None:

@@ -86,6 +86,8 @@ def import_command(name: str, values: Mapping[str, Any], where: str) -> str:
         where: The options that name manifest and store.
     """
     kind = values["imported"]["format"]
+    if kind == "simulated":
+        return "features.simulated.simulated_corpus, into the folder of the manifest"
     source = "file" if kind == "hdf5" else "folder"
     named = "" if kind == "llp" else f" --name {name}"
     return (

@@ -115,7 +115,8 @@ def import_kinetics(
     out, notes = Path(out), Notes()
     clips = _unrepeated((clip for table in tables for clip in _read(Path(table))), notes)
     names = _class_order(clips, classes)
-    clips = _assign([clip for clip in clips if clip.label in set(names)], validation_as, notes)
+    wanted = set(names)
+    clips = _assign([clip for clip in clips if clip.label in wanted], validation_as, notes)
     rows = [Row(c.id, c.start, c.end, c.split, (c.label,), group=c.source) for c in clips]
     if videos is not None:
         rows = _locate(clips, Path(videos), absent=absent, trimmed=trimmed, notes=notes)

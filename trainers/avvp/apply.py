@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,15 @@ from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.manifest import Manifest
 from trainers.avvp.data import LLP_ROLES, load_data, load_inputs
-from trainers.avvp.evaluation import evaluate, predict_split
+from trainers.avvp.evaluation import evaluate
 from trainers.avvp.filters import apply_filter
 from trainers.avvp.interface import METHODS, Method, Predictor
 from trainers.avvp.outputs import event_rows, write_events
 from trainers.avvp.released import load_released
+from trainers.checkpoints import build_saved, check_classes, moved, read_checkpoint
 from trainers.options import resolve
 from trainers.results import METRIC_TITLES
+from trainers.roles import predict_split
 
 __all__ = ["Trained", "evaluate_checkpoint", "load_checkpoint", "predict_events"]
 
@@ -74,27 +75,13 @@ def load_checkpoint(
     Raises:
         UserError: If it is neither, or does not fit.
     """
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
-        # Released JoMoLD files carry generator states that only `load_released` admits.
-        saved = {}
-    if isinstance(saved, dict) and saved.get("task") == "avvp":
-        kind = METHODS.get(saved["method"])
-        if method is not None and method != kind.name:
-            raise UserError(
-                f"{path} holds weights of {kind.name}, not {method}; leave --method out."
-            )
-        hp = resolve(kind.hyperparameters(), saved["hyperparameters"])
-        predictor = kind().build(saved["widths"], tuple(saved["classes"]), hp)
-        predictor.load_state_dict(saved[which])
-        return Trained(
-            kind,
-            _moved(predictor, device),
-            tuple(saved["classes"]),
-            saved["features"],
-            saved["filter"],
+    # Released JoMoLD files carry generator states that only `load_released` admits.
+    saved = read_checkpoint(path, "avvp", device)
+    if saved is not None:
+        kind, predictor = build_saved(
+            path, saved, METHODS, method=method, which=which, device=device
         )
+        return Trained(kind, predictor, tuple(saved["classes"]), saved["features"], saved["filter"])
     if method is None:
         raise UserError(
             f"{path} is no checkpoint of ours; say whose weights it holds with --method."
@@ -106,15 +93,8 @@ def load_checkpoint(
     dropped = load_released(path, predictor.net)  # type: ignore[attr-defined]
     notes = (f"left out of the released file (unused there): {', '.join(dropped)}",)
     return Trained(
-        kind, _moved(predictor, device), classes, LLP_ROLES, kind.filter, notes if dropped else ()
+        kind, moved(predictor, device), classes, LLP_ROLES, kind.filter, notes if dropped else ()
     )
-
-
-def _moved(predictor: Predictor, device: torch.device) -> Predictor:
-    net = getattr(predictor, "net", None)
-    if isinstance(net, torch.nn.Module):
-        net.to(device)
-    return predictor
 
 
 def _check_widths(trained: Trained, widths: Mapping[str, int], expected: Mapping[str, str]) -> None:
@@ -171,11 +151,7 @@ def evaluate_checkpoint(
         classes=manifest.classes,
         device=device,
     )
-    if manifest.classes != trained.classes:
-        raise UserError(
-            f"The weights were trained for {len(trained.classes)} classes that are not those of "
-            f"{manifest.path}; use a manifest of the same classes in the same order."
-        )
+    check_classes(trained.classes, manifest.classes, manifest.path)
     data = load_data(
         manifest,
         store,

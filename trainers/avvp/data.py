@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from features.store import FeatureInfo, FeatureTable, Store
+from features.store import FeatureTable, Store
 from pipeline.errors import UserError
-from pipeline.files import object_digest
 from pipeline.grid import join_steps
 from pipeline.manifest import Manifest, Row, dense_matrices
 from trainers.avvp.interface import DenseVal, Inputs, Method, TrainView
 from trainers.avvp.metric import Truth
+from trainers.roles import fill_missing, read_roles, refuse_missing, rows_digest
 
 __all__ = [
     "DEMO_ROLES",
@@ -163,9 +162,7 @@ def load_data(
         train_ids=tuple(row.id for row in trained),
         splits=splits,
         features=used,
-        rows_digest=object_digest(
-            {n: [r.id for r, p in zip(rows[n], present[n], strict=True) if p] for n in rows}
-        ),
+        rows_digest=rows_digest(rows, present),
         failed={name: int((~present[name]).sum()) for name in rows},
     )
 
@@ -246,41 +243,20 @@ def load_inputs(
     Raises:
         UserError: If a feature is not there, steps do not join, or, by choice, clips are missing.
     """
-    for role in roles:
-        if role not in ROLES:
-            raise UserError(f"There is no role {role!r}; use {', '.join(ROLES)}.")
-    if absent := [role for role in ("audio", "visual") if role not in roles]:
-        raise UserError(f"No feature is named for {absent[0]}; add --features {absent[0]}=NAME.")
-    infos = {role: store.find(roles[role]) for role in ROLES if role in roles}
-    used = {role: info.label for role, info in infos.items()}
-    tables = {role: _read(store, info, manifest, rows, role) for role, info in infos.items()}
-    present = np.logical_and.reduce([table.ok for table in tables.values()])
-    if missing == "error" and not present.all():
-        row = rows[int(np.flatnonzero(~present)[0])]
-        raise UserError(
-            f"{int((~present).sum())} clips have no features, {row.id!r} first; "
-            "extract them or choose --missing drop."
-        )
+    read = read_roles(manifest, rows, store, roles, known=ROLES)
+    tables, present = read.tables, read.present
+    if missing == "error":
+        refuse_missing(rows, present)
     chosen = np.flatnonzero(present)
     anchor = segments or (int(tables["audio"].lengths[chosen[0]]) if present.any() else SEGMENTS)
     joined = {
         role: _joined(tables[role], tables["audio"], chosen, rows, anchor, role) for role in tables
     }
     if missing == "zero":
-        for role, x in joined.items():
-            full = np.zeros((len(rows), *x.shape[1:]), dtype=np.float32)
-            full[present] = x
-            joined[role] = full
+        joined = {role: fill_missing(x, present) for role, x in joined.items()}
         present = np.ones(len(rows), dtype=bool)
     tensors = {role: torch.from_numpy(x) for role, x in joined.items()}
-    return Inputs(tensors["audio"], tensors["visual"], tensors.get("motion")), present, used
-
-
-def _read(
-    store: Store, info: FeatureInfo, manifest: Manifest, rows: Sequence[Row], role: str
-) -> FeatureTable:
-    asked = [manifest[row.audio_id] for row in rows] if role == "audio" else rows
-    return store.read(info, manifest, asked)
+    return Inputs(tensors["audio"], tensors["visual"], tensors.get("motion")), present, read.used
 
 
 def _joined(
@@ -310,16 +286,3 @@ def _joined(
         else:
             out[place] = x[join_steps(anchor, t, hop=HOP, what=f"audio and {role} steps")]
     return out
-
-
-def describe_failed(failed: Mapping[str, int], missing: str) -> str | None:
-    """One line about clips without features, or None if there are none."""
-    if not any(failed.values()) or missing == "zero":
-        return None
-    counts = ", ".join(f"{n} {split}" for split, n in failed.items() if n)
-    return f"clips without features: {counts} (not trained on; predicted as nothing)"
-
-
-def noise_of(manifest: Manifest) -> list[dict[str, Any]]:
-    """The noise a manifest carries, oldest first, for results."""
-    return [dict(n) for n in manifest.header.noise]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,43 +14,28 @@ from features.store import Store
 from pipeline.errors import UserError
 from pipeline.files import runs_dir
 from pipeline.manifest import Manifest
-from trainers.avvp.data import DEMO_ROLES, LLP_ROLES, describe_failed, load_data
+from trainers.avvp.data import DEMO_ROLES, LLP_ROLES, load_data
 from trainers.avvp.filters import FILTERS
 from trainers.avvp.interface import METHODS
 from trainers.avvp.runner import Settings, most_frequent_class, train
-from trainers.options import DEMO_UPDATES, demo_schedule, resolve
+from trainers.bookkeeping import Report
+from trainers.launching import (
+    default_schedule,
+    paths_of,
+    refuse_released,
+    run_seeds,
+    scheduled,
+)
+from trainers.options import DEMO_UPDATES, resolve
+from trainers.roles import describe_failed
 from trainers.runs import Run
 
-__all__ = ["Experiment", "choose_device", "default_roles", "default_schedule"]
-
-ECHO_SECONDS = 5.0
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one.
-
-    Raises:
-        UserError: If the device does not exist.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"There is no device {name!r}; use auto, cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no GPU that torch can use here; take --device cpu.")
-    return device
+__all__ = ["Experiment", "default_roles"]
 
 
 def default_roles(manifest: Manifest) -> dict[str, str]:
     """The features a manifest is used with when none are named."""
     return dict(DEMO_ROLES if manifest.header.corpus is not None else LLP_ROLES)
-
-
-def default_schedule(manifest: Manifest) -> str:
-    """``demo`` for the embedded corpora, the paper's schedule for all else."""
-    return "demo" if manifest.header.corpus is not None else "paper"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +87,7 @@ class Experiment:
         values = dict(self.values)
         if "never_visible" in {f.name for f in fields(method.hyperparameters)}:
             values["never_visible"] = never_visible
-        if values.get("as_released") and not method.released:
-            raise UserError(
-                f"No code of {method.title} was released, so there is no as-released form; "
-                "leave --as-released out."
-            )
+        refuse_released(method, values)
         if self.filter is not None and self.filter not in FILTERS:
             raise UserError(f"There is no filter {self.filter!r}; use {', '.join(FILTERS)}.")
         resolve(method.hyperparameters(), values)
@@ -121,12 +101,9 @@ class Experiment:
         )
         if (note := describe_failed(data.failed, self.missing)) and not self.quiet:
             print(note, file=sys.stderr)
-        hp = method.hyperparameters()
-        if schedule == "demo":
-            hp = demo_schedule(hp, len(data.view), updates=self.updates)
-        hp = resolve(hp, values)
-        runs = []
-        for seed in seeds:
+        hp = scheduled(method, values, schedule, len(data.view), updates=self.updates)
+
+        def train_seed(seed: int, report: Report | None) -> Run:
             settings = Settings(
                 method=self.method,
                 hp=hp,
@@ -137,20 +114,23 @@ class Experiment:
                 never_visible=never_visible,
                 threads=self.threads,
             )
-            echo = None if self.quiet else _Echo(self.method, seed)
-            runs.append(
-                train(
-                    settings,
-                    self.manifest,
-                    data,
-                    self.runs or runs_dir(),
-                    paths=self._paths(),
-                    report=echo,
-                )
+            return train(
+                settings,
+                self.manifest,
+                data,
+                self.runs or runs_dir(),
+                paths=paths_of(self.manifest, self.store),
+                report=report,
             )
-            if echo is not None:
-                echo.end(runs[-1])
-        return runs
+
+        return run_seeds(
+            self.method,
+            seeds,
+            train_seed,
+            metric="segment/type",
+            title="segment Type",
+            quiet=self.quiet,
+        )
 
     def _never_visible(self) -> str:
         if not self.manifest.classes:
@@ -160,35 +140,3 @@ class Experiment:
             known = ", ".join(self.manifest.classes)
             raise UserError(f"There is no class {name!r}; --never-visible takes one of {known}.")
         return name
-
-    def _paths(self) -> dict[str, str]:
-        paths = {"manifest": str(self.manifest.path)}
-        return paths | ({"store": str(self.store.path)} if self.store is not None else {})
-
-
-class _Echo:
-    """A line on standard error every few seconds while a run trains."""
-
-    def __init__(self, method: str, seed: int) -> None:
-        self.name = f"{method} seed {seed}"
-        self._last = time.monotonic()
-        self._trained = False
-
-    def __call__(self, phase: str, epoch: int, line: Mapping[str, Any]) -> None:
-        self._trained = True
-        if time.monotonic() - self._last < ECHO_SECONDS:
-            return
-        self._last = time.monotonic()
-        loss = f"  loss {line['loss']:.4f}" if "loss" in line else ""
-        shown = line["val"].get("segment/type")
-        val = f"  val segment Type {shown:.2f}" if shown is not None else ""
-        print(
-            f"{self.name}: {phase} epoch {epoch}{loss}{val}  {line['seconds']:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def end(self, run: Run) -> None:
-        """Says where the run is and whether anything was trained for it."""
-        how = f"{run.results()['seconds']:.1f} s" if self._trained else "nothing to train"
-        print(f"{self.name}: done ({how}) {run.path}", file=sys.stderr, flush=True)

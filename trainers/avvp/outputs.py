@@ -1,12 +1,8 @@
-"""Files that a parsing run leaves for other programs: predictions, kept labels, event tables."""
+"""Files that a parsing run leaves for other programs: kept labels, event tables."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,47 +11,18 @@ import h5py
 import numpy as np
 
 from pipeline.files import write_atomic
-from trainers.avvp.data import HOP, EvalSplit
-from trainers.avvp.interface import Prediction
+from trainers.avvp.data import HOP
+from trainers.outputs import write_h5, write_tsv
 
 __all__ = [
     "EVENT_COLUMNS",
     "event_rows",
     "write_events",
     "write_labels",
-    "write_predictions",
     "write_verdict",
 ]
 
 EVENT_COLUMNS = ("id", "modality", "onset", "offset", "label", "probability")
-
-
-def _write_h5(path: Path, fill: object) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            fill(file)  # type: ignore[operator]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_predictions(
-    path: Path,
-    splits: Mapping[str, EvalSplit],
-    predictions: Mapping[str, Mapping[str, Prediction]],
-) -> None:
-    """Writes ``/<split>/<last|selected>/`` with ``id`` and all probabilities before a threshold."""
-
-    def fill(file: h5py.File) -> None:
-        for epoch, by_split in predictions.items():
-            for name, prediction in by_split.items():
-                group = file.create_group(f"{name}/{epoch}")
-                group.create_dataset("id", data=list(splits[name].ids), dtype=h5py.string_dtype())
-                for field in dataclasses.fields(prediction):
-                    group.create_dataset(field.name, data=getattr(prediction, field.name))
-
-    _write_h5(path, fill)
 
 
 def write_labels(
@@ -69,7 +36,7 @@ def write_labels(
         for modality, scores in keep.items():
             file.create_dataset(modality, data=np.asarray(scores, dtype=np.float32))
 
-    _write_h5(path, fill)
+    write_h5(path, fill)
 
 
 def write_verdict(path: Path, classes: Sequence[str], values: Mapping[str, Any]) -> None:
@@ -126,11 +93,11 @@ def event_rows(
 
 def write_events(path: Path, rows: Sequence[tuple[str, str, float, float, str, float]]) -> None:
     """Writes an event table (TSV); its first five columns are those of dense annotations."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(EVENT_COLUMNS)
-    for row_id, modality, onset, offset, label, probability in rows:
-        writer.writerow(
+    write_tsv(
+        path,
+        EVENT_COLUMNS,
+        (
             (row_id, modality, f"{onset:g}", f"{offset:g}", label, f"{probability:.4f}")
-        )
-    write_atomic(path, buffer.getvalue())
+            for row_id, modality, onset, offset, label, probability in rows
+        ),
+    )

@@ -18,7 +18,8 @@ from trainers.avvp.interface import DenseVal, Inputs, TrainView
 from trainers.avvp.losses import smooth
 from trainers.avvp.metric import Truth
 from trainers.avvp.networks.denoiser import Denoiser
-from trainers.avvp.training import NetPredictor, adam
+from trainers.avvp.training import NetPredictor
+from trainers.training import adam
 
 if TYPE_CHECKING:
     from trainers.avvp.methods.rlld import RLLDHyperparameters

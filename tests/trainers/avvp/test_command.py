@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.manifest import Header, Manifest, Row, read_manifest, write_manifest
 from tests.corpora import commit, write_corpus
 from tests.parsing import make_events, make_inputs
+from trainers import bookkeeping
 from trainers.avvp import runner
 from trainers.avvp.__main__ import main
 from trainers.avvp.data import load_inputs
@@ -135,7 +136,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
     monkeypatch.setattr(runner.train, "__kwdefaults__", {
         **runner.train.__kwdefaults__, "checkpoint_seconds": 0.0
     })  # fmt: skip
-    original = runner._Bookkeeper.__call__
+    original = bookkeeping.Bookkeeper.__call__
     calls = []
 
     def dying(self: object, *args: object, **log: float) -> bool:
@@ -145,7 +146,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
             raise KeyboardInterrupt
         return selected
 
-    monkeypatch.setattr(runner._Bookkeeper, "__call__", dying)
+    monkeypatch.setattr(bookkeeping.Bookkeeper, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
         _train(corpus, tmp_path / "cut", "--method", "jomold", *SMALL)
     assert not list((tmp_path / "cut").rglob("DONE"))

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from tests.parsing import fit, make_view
 from trainers.avvp.methods.han import HANHyperparameters, HANMethod
 from trainers.avvp.networks.han import HAN
-from trainers.avvp.training import initialise
 from trainers.fitting import FitState
 from trainers.random import RandomState
+from trainers.training import initialise
 
 
 def _hp(**values: Any) -> HANHyperparameters:

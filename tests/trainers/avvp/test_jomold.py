@@ -15,8 +15,9 @@ from trainers.avvp.denoising import noise_mask, noise_ratios
 from trainers.avvp.losses import bce, bce_cells, contrastive, smooth
 from trainers.avvp.methods.jomold import JoMoLD, JoMoLDHyperparameters
 from trainers.avvp.networks.han import HAN
-from trainers.avvp.training import NetPredictor, initialise
+from trainers.avvp.training import NetPredictor
 from trainers.random import RandomState
+from trainers.training import initialise
 
 
 def _hp(**values: Any) -> JoMoLDHyperparameters:

@@ -18,8 +18,8 @@ from trainers.avvp.methods.rlld import RLLD, RLLDHyperparameters
 from trainers.avvp.networks.han import HAN
 from trainers.avvp.overlap import OverlapQueue
 from trainers.avvp.reinforcement import CURVES
-from trainers.avvp.training import initialise
 from trainers.random import RandomState
+from trainers.training import initialise
 
 SMALL = {"width": 16, "ff": 16, "batch_size": 8, "epochs": 2, "episode_length": 3}
 

@@ -12,15 +12,9 @@ from pipeline.errors import UserError
 from tests.parsing import make_view
 from trainers.avvp.interface import Inputs
 from trainers.avvp.networks.han import HAN
-from trainers.avvp.training import (
-    NetPredictor,
-    NetworkHyperparameters,
-    check_options,
-    initialise,
-    option,
-    step_lr,
-)
+from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.random import RandomState
+from trainers.training import check_options, initialise, option, step_lr
 
 
 def test_initialisation_depends_on_seed_and_name_alone() -> None:

@@ -20,16 +20,10 @@ import torch
 from trainers.avvp.interface import METHODS, Predictor, TrainView
 from trainers.avvp.losses import CONTRASTIVE, contrastive, parsing_loss, smooth
 from trainers.avvp.networks.han import HAN
-from trainers.avvp.training import (
-    NetPredictor,
-    NetworkHyperparameters,
-    adam,
-    initialise,
-    option,
-    step_lr,
-)
+from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
 from trainers.random import RandomState
+from trainers.training import adam, initialise, option, step_lr
 
 __all__ = ["HANHyperparameters", "HANMethod"]
 

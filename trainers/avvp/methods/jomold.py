@@ -22,16 +22,10 @@ from trainers.avvp.denoising import noise_mask, noise_ratios, warmup_factor
 from trainers.avvp.interface import METHODS, Predictor, TrainView
 from trainers.avvp.losses import CONTRASTIVE, bce_cells, contrastive, parsing_loss, smooth
 from trainers.avvp.networks.han import HAN
-from trainers.avvp.training import (
-    NetPredictor,
-    NetworkHyperparameters,
-    adam,
-    initialise,
-    option,
-    step_lr,
-)
+from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
 from trainers.random import RandomState
+from trainers.training import adam, initialise, option, step_lr
 
 __all__ = ["JoMoLD", "JoMoLDHyperparameters"]
 

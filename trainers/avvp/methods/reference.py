@@ -21,9 +21,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError, unknown_name
 from trainers.avvp.interface import METHODS, Hyperparameters, Inputs, Prediction, TrainView
-from trainers.avvp.training import option
 from trainers.fitting import FitState, OnEpoch, Selection
 from trainers.random import RandomState
+from trainers.training import option
 
 __all__ = [
     "Broadcast",

@@ -31,16 +31,10 @@ from trainers.avvp.reinforcement import (
     keep_probabilities,
     modality_labels,
 )
-from trainers.avvp.training import (
-    NetPredictor,
-    NetworkHyperparameters,
-    adam,
-    initialise,
-    option,
-    step_lr,
-)
+from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
 from trainers.random import RandomState
+from trainers.training import adam, initialise, option, step_lr
 
 __all__ = ["RLLD", "RLLDHyperparameters"]
 

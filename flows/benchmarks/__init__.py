@@ -1,0 +1,1 @@
+"""Sweeps of methods, noise and seeds, and their tables beside published ones."""

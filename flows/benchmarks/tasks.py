@@ -1,0 +1,97 @@
+"""The tasks that can be swept: where their methods and experiments are, and what tables show."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import Parser
+from pipeline.errors import unknown_name
+from trainers.options import add_options
+from trainers.results import SHOWN
+
+__all__ = ["TASKS", "Task", "find_task", "read_values"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of ``trainers``' packages.
+
+    Attributes:
+        name: Of the package; it holds ``experiment`` and ``interface``.
+        demo: Function of `features.demo` that makes its corpus.
+    """
+
+    name: str
+    demo: str
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Headings of tables by key of a result's metrics, unique."""
+        short = {"segment": "seg ", "event": "ev "}
+        titles = SHOWN[self.name].metrics.items()
+        return {key: short.get(key.partition("/")[0], "") + title for key, title in titles}
+
+    @property
+    def metric(self) -> str:
+        """The metric that comparisons are made by."""
+        return SHOWN[self.name].metric
+
+    @property
+    def epoch(self) -> str:
+        """The test epoch that ranks: ``"last"`` or ``"selected"``."""
+        return SHOWN[self.name].epoch
+
+    def methods(self) -> Any:
+        """The registry of its methods."""
+        return importlib.import_module(f"trainers.{self.name}.interface").METHODS
+
+    def experiment(self, **what: Any) -> Any:
+        """Its ``Experiment``, which trains one method with some seeds."""
+        return importlib.import_module(f"trainers.{self.name}.experiment").Experiment(**what)
+
+    def corpus(self, store: Path | None) -> tuple[Path, Path]:
+        """Manifest and store of its demo corpus, made when they are not there."""
+        return getattr(importlib.import_module("features.demo"), self.demo)(store=store)
+
+
+TASKS = {
+    task.name: task for task in (Task("avvp", "ensure_demo"), Task("action", "ensure_demo_action"))
+}
+
+
+def find_task(name: str) -> Task:
+    """A task by its name.
+
+    Raises:
+        UserError: If there is none; the nearest are offered.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+def read_values(task: str, method: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """Converts hyper-parameters from text, as the task's own command line does.
+
+    Args:
+        task: Name of a task.
+        method: Name of one of its methods.
+        options: Text by field.
+
+    Raises:
+        UserError: If there is no such method or option, or a text does not fit.
+    """
+    parser = Parser(prog=f"python -m trainers.{task} --method {method}", add_help=False)
+    add_options(parser, find_task(task).methods().get(method).hyperparameters)
+    words = []
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if value.lower() in ("true", "false"):
+            words.append(f"--{option}" if value.lower() == "true" else f"--no-{option}")
+        else:
+            words.append(f"--{option}={value}")
+    return vars(parser.parse_args(words))

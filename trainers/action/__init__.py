@@ -1,0 +1,1 @@
+"""Audio-visual action recognition with noisy labels and correspondence, on cached features."""
