@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from features.cores import available_cores
 from features.simulated import SIMULATED_FEATURES, simulated_corpus
 from features.store import Store
-from pipeline.demo.corpus import cores
 from pipeline.manifest import read_manifest
 from pipeline.noise import Asymmetric, Correspondence, Kind, Symmetric, inject, write_noisy
 
@@ -102,7 +102,7 @@ def measure(folder: Path, jobs: Iterable[Job], *, workers: int | None = None) ->
     # The longest ones first: a worker that begins them last keeps the others waiting.
     order = sorted(jobs, key=lambda job: job[0] not in ("dividemix", "avr", "ntl full"))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or cores(), mp_context=context) as pool:
+    with ProcessPoolExecutor(workers or available_cores(), mp_context=context) as pool:
         found = pool.map(_run, [folder] * len(order), order)
         return dict(zip(order, found, strict=True))
 

@@ -71,13 +71,19 @@ def detector_scores(name: str, noisy: np.ndarray, score: np.ndarray) -> dict[str
         ``<name>/auroc``, ``<name>/ap`` and ``<name>/precision`` (among as many top-scored cases as
         are noisy) in percent; empty where all cases are of one kind.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    if noisy.all() or not noisy.any() or not np.isfinite(score).all():
+    count, of = int(noisy.sum()), len(noisy)
+    if not 0 < count < of or not np.isfinite(score).all():
         return {}
-    top = np.argsort(-score, kind="stable")[: int(noisy.sum())]
+    order = np.argsort(-score, kind="stable")
+    found = np.cumsum(noisy[order])  # (N,) noisy cases among the first 1, 2, ...
+    # Cases of equal score can only be taken together.
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    taken, hits = last + 1, found[last]
+    recall, false = hits / count, (taken - hits) / (of - count)
+    ap = np.diff(recall, prepend=0) @ (hits / taken)
+    auroc = np.trapezoid(np.append(0, recall), np.append(0, false))
     return {
-        f"{name}/auroc": 100 * float(roc_auc_score(noisy, score)),
-        f"{name}/ap": 100 * float(average_precision_score(noisy, score)),
-        f"{name}/precision": 100 * float(noisy[top].mean()),
+        f"{name}/auroc": 100 * float(auroc),
+        f"{name}/ap": 100 * float(ap),
+        f"{name}/precision": 100 * float(found[count - 1] / count),
     }

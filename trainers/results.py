@@ -187,7 +187,7 @@ def paired(
 
     Args:
         ours, reference: Results of two methods, one a seed.
-        metric: Key such as ``"segment/type"``.
+        metric: Key such as ``"segment/type"``; runs where it is blank are left out.
         epoch: ``"selected"`` or ``"last"``; rules of selection differ between methods, and can
             decide a comparison alone.
         which: ``"metrics"`` (each under its method's own filter) or ``"metrics_modality"`` (both
@@ -199,11 +199,13 @@ def paired(
     """
     from scipy.stats import t as student
 
-    def value(result: Result) -> float:
-        return result[which]["test"][epoch][metric]
+    def values(results: Sequence[Result]) -> dict[tuple[int, tuple[str, ...]], float]:
+        found = {_pair(r): r[which]["test"][epoch][metric] for r in results}
+        # A blank is no number to compare.
+        return {pair: value for pair, value in found.items() if value is not None}
 
-    theirs = {_pair(r): value(r) for r in reference}
-    pairs = {_pair(r): value(r) - theirs[_pair(r)] for r in ours if _pair(r) in theirs}
+    mine, theirs = values(ours), values(reference)
+    pairs = {pair: mine[pair] - theirs[pair] for pair in mine.keys() & theirs.keys()}
     differences = [pairs[pair] for pair in sorted(pairs)]
     n = len(differences)
     mean = statistics.fmean(differences) if n else float("nan")

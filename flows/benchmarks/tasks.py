@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ class Task:
     Attributes:
         name: Of the package; it holds ``experiment`` and ``interface``.
         demo: Function of `features.demo` that makes its corpus.
+        quick: Settings of its experiment that leave out what tables do not show.
     """
 
     name: str
     demo: str
+    quick: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -51,7 +53,8 @@ class Task:
 
     def experiment(self, **what: Any) -> Any:
         """Its ``Experiment``, which trains one method with some seeds."""
-        return importlib.import_module(f"trainers.{self.name}.experiment").Experiment(**what)
+        kind = importlib.import_module(f"trainers.{self.name}.experiment").Experiment
+        return kind(**self.quick, **what)
 
     def corpus(self, store: Path | None) -> tuple[Path, Path]:
         """Manifest and store of its demo corpus, made when they are not there."""
@@ -59,7 +62,12 @@ class Task:
 
 
 TASKS = {
-    task.name: task for task in (Task("avvp", "ensure_demo"), Task("action", "ensure_demo_action"))
+    task.name: task
+    for task in (
+        Task("avvp", "ensure_demo"),
+        # Noise detection is scored at the end of a run and not after every epoch.
+        Task("action", "ensure_demo_action", {"detect_every": 0}),
+    )
 }
 
 

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import UserError
 from pipeline.manifest import Header, Manifest, Row
-from trainers.detection import detection_metrics
+from trainers.detection import detection_metrics, detector_scores
 from trainers.report import compare, main
 from trainers.results import METRIC_TITLES, group_seeds, paired, results_table, summary
 from trainers.runs import Run, find_runs, read_results
+from trainers.sheets import detection_sheet, results_sheet
 
 
 def _result(method: str, seed: int, value: float, **more: object) -> dict:
@@ -123,6 +127,88 @@ def test_report_compares_only_what_shares_its_data(
     assert "Speech deleted from the picture" in capsys.readouterr().out
 
 
+def _noisy(method: str, seed: int, value: float, *, noise_seed: int, rate: float = 0.4) -> dict:
+    """A recognition result under one draw of symmetric noise."""
+    noise = [
+        {"kind": "symmetric", "options": {"inclusive": False}, "rate": rate, "seed": noise_seed,
+         "parent": "clean", "id": f"{rate}-{noise_seed}", "realised": {"overall": rate}}
+    ]  # fmt: skip
+    metrics = {"clip@1": value, "clip@5": 2 * value, "video@1": None}
+    return {
+        "task": "action", "method": method, "seed": seed, "as_released": False,
+        "supervision": "noisy", "needs": [], "dataset": "d", "features": {"audio": "a-1"},
+        "updates": 100, "passes": 60, "seconds": 2.0, "schedule": "demo", "noise": noise,
+        "selection": {"epoch": 3, "oracle_epoch": 7},
+        "metrics": {"val": metrics, "test": dict.fromkeys(("last", "selected", "oracle"), metrics)},
+        "identity": _config(method, seed, task="action", manifest=f"{rate}-{noise_seed}",
+                            noise=noise, rows=f"r{noise_seed}", hyperparameters={"lr": 0.001}),
+    }  # fmt: skip
+
+
+def test_draws_of_one_noise_are_one_cell_and_pair_draw_by_draw() -> None:
+    def cell(method: str, values: list[float], **more: float) -> list[dict]:
+        return [
+            _noisy(method, n % 2, value, noise_seed=n // 2, **more)
+            for n, value in enumerate(values)
+        ]
+
+    ours, base = cell("ntl", [50.0, 52.0, 54.0, 56.0]), cell("ce", [40.0, 41.0, 42.0, 43.0])
+    for result in (*ours, *base):
+        result["identity"].pop("seed")
+    assert [len(group) for group in group_seeds([*ours, *base])] == [4, 4]
+    more = cell("ce", [30.0], rate=0.6)
+    assert len(group_seeds([*base, *more])) == 2, "another rate is another cell"
+    found = paired(ours, base[::-1], "clip@1", epoch="last")
+    assert found["differences"] == [10.0, 12.0, 11.0, 13.0]
+    assert found["seeds"] == [0, 0, 1, 1]
+    assert paired(ours, base, "video@1", epoch="last")["seeds"] == [], "blanks are no numbers"
+    (row,) = compare([*ours, *base, *more], "ce", "clip@1", epoch="last")
+    assert (row["name"], row["noise"], row["mean"]) == ("ntl", "symmetric 40 %", 11.5)
+
+
+def test_a_sheet_says_all_that_a_number_depends_on() -> None:
+    results = [_noisy("ntl", s, 50.0 + 2 * s, noise_seed=s) for s in (0, 1, 2)]
+    other = _noisy("ntl", 0, 60.0, noise_seed=0)
+    other["identity"]["hyperparameters"] = {"lr": 0.01}
+    for result in (*results, other):
+        result["identity"].pop("seed")
+    sheet = results_sheet([*results, other])
+    assert "last epoch" in sheet.title
+    assert "frozen features" in sheet.title
+    first, second = (dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows)
+    assert first["method"] == "ntl (lr=0.001)"
+    assert second["method"] == "ntl (lr=0.01)"
+    assert first["C@1"] == "52.00 ± 1.15"
+    assert first["sd"] == "2.00"
+    assert first["V@1"] == "-"
+    assert (first["noise"], first["realised %"]) == ("symmetric 40 %", "40.0")
+    assert first["noise id"] == "0.4-0 and 2 more"
+    assert (first["passes"], first["seconds"], first["runs"]) == ("60", "2.0", "3")
+    plain = results_sheet(results, epoch="oracle", separate=True)
+    row = dict(zip(plain.columns, plain.rows[0], strict=True))
+    assert (row["clip@1"], row["clip@1 sd"]) == ("52.0000", "2.0000")
+    assert float(row["clip@1 se"]) == pytest.approx(2 / 3**0.5, abs=1e-4)
+    assert row["video@1"] == ""
+    assert row["noise id"] == "0.4-0 0.4-1 0.4-2"
+    assert row["epoch"] == "7 7 7"
+    assert any("chosen on test" in note for note in plain.notes)
+    assert detection_sheet(results) is None
+
+
+def test_one_of_several_references_has_to_be_named() -> None:
+    short, long = _noisy("ce", 0, 40.0, noise_seed=0), _noisy("ce", 0, 44.0, noise_seed=0)
+    long["identity"]["hyperparameters"] = {"lr": 0.001, "epochs": 118}
+    short["identity"]["hyperparameters"] = {"lr": 0.001, "epochs": 60}
+    ours = _noisy("ntl", 0, 50.0, noise_seed=0)
+    for result in (short, long, ours):
+        result["identity"].pop("seed")
+    results = [short, long, ours]
+    with pytest.raises(UserError, match=r"name one of them: 'ce \(epochs=60\)'"):
+        compare(results, "ce", "clip@1", epoch="last")
+    rows = compare(results, "ce (epochs=118)", "clip@1", epoch="last")
+    assert {row["name"]: row["mean"] for row in rows} == {"ntl": 6.0, "ce (epochs=60)": -4.0}
+
+
 def test_detection_is_scored_on_given_labels_against_the_truth(tmp_path: Path) -> None:
     rows = tuple(
         Row(id=f"v{n}", start=0, end=10, split="train", labels=("a", "b")) for n in range(4)
@@ -152,3 +238,20 @@ def test_detection_is_scored_on_given_labels_against_the_truth(tmp_path: Path) -
     worse = detection_metrics(manifest, ids, keep)
     assert worse["detect/precision"] == 0.0
     assert worse["detect/auroc"] < 50
+
+
+@given(st.integers(2, 40), st.integers(1, 8), st.integers(0, 10**6))
+def test_detectors_are_scored_as_scikit_learn_scores_them(n: int, levels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noisy = rng.random(n) < 0.4
+    # Few levels make ties.
+    score = rng.integers(0, levels, n) / levels
+    found = detector_scores("x", noisy, score)
+    if noisy.all() or not noisy.any():
+        assert found == {}
+        return
+    assert found["x/auroc"] == pytest.approx(100 * roc_auc_score(noisy, score))
+    assert found["x/ap"] == pytest.approx(100 * average_precision_score(noisy, score))
+    assert 0 <= found["x/precision"] <= 100
+    assert detector_scores("x", noisy, noisy * 1.0)["x/precision"] == 100.0
+    assert detector_scores("x", noisy, np.full(n, np.nan)) == {}

@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["AUTOENCODERS", "BatchAutoencoder", "category_bounds", "category_losses"]
-
-AUTOENCODERS = ("tied", "untied")
+__all__ = ["BatchAutoencoder", "category_bounds", "category_losses"]
 
 
 class BatchAutoencoder(nn.Module):
@@ -23,7 +21,7 @@ class BatchAutoencoder(nn.Module):
 
     Args:
         batch_size: B; a batch of any other size is an error of shapes.
-        kind: Out of `AUTOENCODERS`: W2 is W1 transposed, or a matrix of its own.
+        kind: ``tied``: W2 is W1 transposed; ``untied``: a matrix of its own.
     """
 
     def __init__(self, batch_size: int, *, kind: str = "tied") -> None:

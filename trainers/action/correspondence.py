@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.action.interface import Embedding, Inputs, Predictor
-from trainers.action.neighbours import STRIP, nearest
+from trainers.action.neighbours import nearest, strip_rows
 
 __all__ = ["WEIGHTINGS", "correspondence_weights", "pool_clips", "video_embedding"]
 
@@ -59,7 +59,7 @@ def correspondence_weights(
     thresholds: tuple[float, float] | None = None,
     self_included: bool = False,
     how: str = "clamp",
-    chunk: int = STRIP,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The weights omega^v and omega^a of Eq. 2-6, over a whole training set at once.
 
@@ -76,7 +76,8 @@ def correspondence_weights(
         self_included: Whether a video is near itself.
         how: ``clamp`` (negative means become 0), ``raw``, ``minmax`` (scaled to 0..1 over the
             set), ``rank`` (0..1), ``ones``.
-        chunk: Rows of the similarity matrix in memory at once.
+        chunk: Rows of the similarity matrix in memory at once, by default
+            `trainers.action.neighbours.strip_rows`.
 
     Returns:
         (N,) omega^v and (N,) omega^a.
@@ -88,6 +89,7 @@ def correspondence_weights(
         raise ValueError(f"how must be one of {', '.join(WEIGHTINGS)}, not {how!r}")
     if how == "ones":
         return torch.ones_like(z_v[:, 0]), torch.ones_like(z_a[:, 0])
+    chunk = strip_rows(len(z_v)) if chunk is None else chunk
     if thresholds is None:
         means = (
             _mean_over_nearest(own, other, neighbours, self_included, chunk)

@@ -7,15 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["STRIP", "TIES", "Neighbours", "Vote", "nearest", "vote"]
+__all__ = ["TIES", "Neighbours", "Vote", "nearest", "strip_rows", "vote"]
 
-STRIP = 2048
-"""Rows of the similarity matrix that are in memory at once: 160 MB at 20,000 videos."""
+STRIP_ROWS, STRIP_ENTRIES = 2048, 2**26
+
+BLOCK = 2048
+"""Columns searched at once: what that needs beside the strip stays in a core's cache."""
 
 GROUP = 16
+"""Entries that share a maximum; fewer are slow to compare, more are slow to look through."""
 
 TIES = ("similarity", "lowest")
 """Which of equally frequent labels wins: the one of more similar voters, or the first class."""
+
+
+def strip_rows(n: int) -> int:
+    """Rows of an N x N matrix that are worth having in memory at once: 256 MiB at most."""
+    return max(1, min(STRIP_ROWS, STRIP_ENTRIES // max(1, n)))
 
 
 class Neighbours(NamedTuple):
@@ -32,7 +40,7 @@ class Neighbours(NamedTuple):
 
 @torch.no_grad()
 def nearest(
-    z: Tensor, count: int, *, self_included: bool = False, strip: int = STRIP
+    z: Tensor, count: int, *, self_included: bool = False, strip: int | None = None
 ) -> Neighbours:
     """Finds the nearest neighbours of every vector by cosine, exactly.
 
@@ -43,12 +51,13 @@ def nearest(
         z: (N, d) vectors of norm 1.
         count: Neighbours wanted; as many as there are if fewer.
         self_included: Whether a vector is among its own neighbours.
-        strip: Rows computed at once; the result does not depend on it but for rounding.
+        strip: Rows computed at once, by default `strip_rows`; results depend on it by rounding.
 
     Returns:
         k = ``count`` neighbours, or all N - 1 (N with itself) others.
     """
     n = len(z)
+    strip = strip_rows(n) if strip is None else strip
     k = min(count, n if self_included else n - 1)
     found = Neighbours(
         torch.zeros(n, k, dtype=torch.int64, device=z.device), z.new_full((n, k), -torch.inf)
@@ -62,8 +71,9 @@ def nearest(
         if not self_included:
             scores.fill_diagonal_(-torch.inf)
         _merge(found, slice(start, end), *_largest(scores, k, axis=1), start)
-        if end < n:
-            _merge(found, slice(end, n), *_largest(scores[:, end - start :], k, axis=0), start)
+        for first in range(end, n, BLOCK):
+            columns = scores[:, first - start : first - start + BLOCK]
+            _merge(found, slice(first, first + BLOCK), *_largest(columns, k, axis=0), start)
     similarity, order = found.similarity.sort(dim=1, descending=True)
     return Neighbours(found.index.gather(1, order), similarity)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainers.action.neighbours import Neighbours, nearest, vote
+from trainers.action.neighbours import Neighbours, nearest, strip_rows, vote
 
 
 def unit(n: int, d: int, seed: int = 0) -> Tensor:
@@ -49,6 +49,12 @@ def test_strips_tall_enough_for_groups_change_nothing() -> None:
         found = nearest(z, count, strip=strip)
         torch.testing.assert_close(found.similarity, wanted.similarity)
         assert torch.equal(found.index, wanted.index)
+
+
+def test_strips_shrink_where_there_are_many_videos() -> None:
+    assert strip_rows(20_000) == 2048
+    assert strip_rows(650_000) * 650_000 * 4 <= 2**28
+    assert strip_rows(10**9) == 1
 
 
 def test_equal_vectors_still_have_neighbours() -> None:

@@ -23,12 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from trainers.action.categories import (
-    AUTOENCODERS,
-    BatchAutoencoder,
-    category_bounds,
-    category_losses,
-)
+from trainers.action.categories import BatchAutoencoder, category_bounds, category_losses
 from trainers.action.correction import (
     CorrectionHyperparameters,
     alpha_at,
@@ -66,7 +61,7 @@ class NTLHyperparameters(CorrectionHyperparameters):
     cat_softmax: str = option(
         "temperature", "columns at the temperature or at 1", choices=("temperature", "plain")
     )
-    ae: str = option("tied", "decoder of columns: transposed or its own", choices=AUTOENCODERS)
+    ae: str = option("tied", "decoder: transposed or its own", choices=("tied", "untied"))
     optim: str = option("one", "Adams for both phases", choices=("one", "two"))
 
     def passes(self) -> int:
