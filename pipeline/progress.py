@@ -83,8 +83,13 @@ class Progress:
         worked = self.counts["ok"] + self.counts["failed"]
         return (
             f"{self.counts['ok']} ok, {self.counts['failed']} failed, "
-            f"{self.counts['skipped']} skipped, {worked / seconds:.1f} {self.unit}/s"
+            f"{self.counts['skipped']} skipped, {self._rate(worked, seconds)}"
         )
+
+    def _rate(self, worked: int, seconds: float) -> str:
+        if 0 < 10 * worked < seconds:
+            return f"{60 * worked / seconds:.1f} {self.unit}/min"
+        return f"{worked / seconds:.1f} {self.unit}/s"
 
     def _line(self) -> None:
         done = sum(self.counts.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.manifest import Manifest
-from pipeline.noise import read_truth, truth_path
+from pipeline.noise import original, read_truth, truth_path
 
 __all__ = ["detection_metrics", "detector_scores", "find_truth"]
 
@@ -48,11 +48,11 @@ def detection_metrics(
     for modality, kept in keep.items():
         given = manifest.label_matrix(rows, modality)
         holds = np.zeros_like(given)
-        for n, row_id in enumerate(ids):
-            entry = truth.get(row_id, {})
-            if f"labels_{modality}" not in entry:
-                return {}
-            for label in entry[f"labels_{modality}"]:
+        field = f"labels_{modality}"
+        if not any(field in entry for entry in truth.values()):
+            return {}
+        for n, row in enumerate(rows):
+            for label in original(row, truth.get(row.id, {}), field):
                 holds[n, column[label]] = True
         noisy.append(~holds[given])
         score.append(1 - np.asarray(kept)[given])

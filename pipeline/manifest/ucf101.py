@@ -116,10 +116,12 @@ def import_ucf101(
             raise UserError(f"No class has sound in {root}; leave --with-sound out.")
     notes = Notes()
     rows = [_row(entry, files, lengths, fallback_seconds, notes) for entry in entries]
+    kept = tuple(name for name in names if name in wanted)
     header = Header(
-        dataset="ucf101",
+        # The classes with sound are known as UCF101-51.
+        dataset="ucf101" if len(kept) == len(names) else f"ucf101-{len(kept)}",
         label_type="multiclass",
-        classes=tuple(name for name in names if name in wanted),
+        classes=kept,
         media_root=relative_root(root, out.parent),
     )
     manifest = Manifest(header, hold_out(rows, val_share, seed=seed))

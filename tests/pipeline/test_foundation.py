@@ -182,3 +182,13 @@ def test_progress_counts_what_failed_and_was_skipped() -> None:
     line = out.getvalue().splitlines()[-1]
     assert line.startswith("extract: 5/5 (2 ok, 1 failed, 2 skipped")
     assert "left" not in line
+
+
+def test_slow_pieces_are_counted_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    with Progress(3, "benchmark", unit="runs", stream=out) as progress:
+        now[0] = 40.0
+        progress.advance()
+    assert out.getvalue().splitlines()[-1].endswith("0 skipped, 1.5 runs/min, 80 s left)")

@@ -90,6 +90,7 @@ def test_the_class_that_is_spelled_in_two_ways(folder: Path, tmp_path: Path) -> 
     row = manifest["v_HandStandPushups_g02_c01"]
     assert (row.labels, row.group) == (("HandstandPushups",), "HandstandPushups/g02")
     wanted = import_ucf101(folder, tmp_path / "m.jsonl", classes=["HandStandPushups"]).manifest
+    assert wanted.header.dataset == "ucf101-1"
     assert wanted.classes == ("HandstandPushups",)
     assert len(wanted) == GROUPS * CLIPS
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import UserError
-from pipeline.manifest import Header, Manifest, Row
+from pipeline.manifest import Header, Manifest, Row, read_manifest
+from pipeline.noise import Modality, inject, write_noisy
 from trainers.detection import detection_metrics, detector_scores
 from trainers.report import compare, main
 from trainers.results import METRIC_TITLES, group_seeds, paired, results_table, summary
@@ -238,6 +239,20 @@ def test_detection_is_scored_on_given_labels_against_the_truth(tmp_path: Path) -
     worse = detection_metrics(manifest, ids, keep)
     assert worse["detect/precision"] == 0.0
     assert worse["detect/auroc"] < 50
+
+
+def test_rows_that_noise_left_alone_hold_their_labels(tmp_path: Path) -> None:
+    clean = tuple(
+        Row(f"v{n}", 0.0, 10.0, "train", ("a", "b"), labels_visual=("a",)) for n in range(6)
+    )
+    manifest = Manifest(Header("d", "multilabel", ("a", "b")), clean, tmp_path / "clean.jsonl")
+    added = inject(manifest, Modality(change="add"), rate=0.5)
+    noisy = read_manifest(write_noisy(added, tmp_path / "noisy.jsonl"))
+    ids = [row.id for row in noisy]
+    wrong = noisy.label_matrix(noisy, "visual") & ~manifest.label_matrix(clean, "visual")
+    assert wrong.sum() == 3
+    found = detection_metrics(noisy, ids, {"visual": np.where(wrong, 0.0, 1.0)})
+    assert found == {"detect/auroc": 100.0, "detect/ap": 100.0, "detect/precision": 100.0}
 
 
 @given(st.integers(2, 40), st.integers(1, 8), st.integers(0, 10**6))

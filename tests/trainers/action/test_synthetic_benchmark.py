@@ -1,7 +1,7 @@
 """Benchmark S: on simulated instances every method must do what is known of it, each seed.
 
 The margins are the specification's. They were fixed before these methods were written, and nothing
-here was tuned to meet them.
+was tuned to meet them: the one that is missed, by one seed, is marked.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_ntl_beats_cross_entropy(figures: Mapping[Job, Figures]) -> None:
 
 
 MISSED = (
-    "0.085 in place of 0.10: flips are drawn from all rows, so the classes' own rates spread from "
+    "about 0.085 in place of 0.10: flips are drawn from all rows, so the classes' own rates spread from "
     "0.30 to 0.52 here, and a majority of neighbours turns whole classes of 0.45 and more over"
 )
 
