@@ -110,10 +110,10 @@ def test_a_shard_that_kills_every_worker_is_given_up_and_named(
         "import os, signal\n"
         "import flows.cluster as cluster\n"
         "run = cluster.run_task\n"
-        "def run_task(task):\n"
+        "def run_task(task, **how):\n"
         "    if any(row.path.endswith('2.mp4') for row in task.rows):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return run(task)\n"
+        "    return run(task, **how)\n"
         "def dask_setup(worker):\n"
         "    cluster.run_task = run_task\n"
     )

@@ -44,6 +44,7 @@ def test_check_reads_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_corpus_is_neither_trivial_nor_hopeless(tmp_path: Path) -> None:
     manifest = build_corpus(tmp_path, kind="action", val=0, pool=0, workers=2)
     figures = check_actions(manifest, workers=2)
