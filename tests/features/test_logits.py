@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from features.__main__ import main
 from features.backbones.weights import WeightChoice
@@ -26,9 +28,6 @@ from pipeline.errors import UserError
 from pipeline.manifest import Header, Manifest, Row, write_manifest
 from tests.features.models import save_clap, save_clip
 from tests.media import render_clip, sine
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 CLASSES = ("Speech", "Dog", "Violin_fiddle")
 SECONDS = 3

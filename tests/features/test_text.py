@@ -21,7 +21,6 @@ LLP = class_names("llp")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("text")
     return {
         "clip_vit_b16": save_clip(folder / "clip"),
@@ -136,7 +135,6 @@ class TestEmbeddings:
         np.testing.assert_array_equal(ours.x, theirs.x)
 
     def test_no_tokenizer(self, tmp_path):
-        pytest.importorskip("transformers")
         folder = save_clip(tmp_path / "clip", tokenizer=False)
         with pytest.raises(UserError, match=r"holds no tokenizer \(tokenizer.json, or vocab.json"):
             embed_texts("clip_vit_b16", WeightChoice(str(folder)), ("a",))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from features.backbones import BACKBONES, Clip, WeightChoice
 from features.backbones.clap import fill, front_end
@@ -13,9 +15,6 @@ from features.requests import make_requests
 from pipeline.errors import UserError
 from pipeline.mel import log_mel
 from tests.features.models import save_clap, save_clip
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 RATE = 48000
 

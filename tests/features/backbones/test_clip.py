@@ -11,15 +11,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from features.backbones import BACKBONES, Clip, WeightChoice
 from features.backbones.clip import normalise, shrink
 from features.requests import make_requests
 from pipeline.errors import UserError
 from tests.features.models import save_clap, save_clip
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).parents[3]
 

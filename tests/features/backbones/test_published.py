@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import torchvision
@@ -86,7 +87,6 @@ def test_files_are_looked_for_where_torch_keeps_them(home):
 
 
 def test_files_of_the_hub_are_looked_for_where_its_client_keeps_them(home):
-    hub = pytest.importorskip("huggingface_hub")
     line = PUBLISHED["clap"]
     assert not line.path.is_file()
     cache = home / "huggingface" / "hub"
@@ -94,7 +94,9 @@ def test_files_of_the_hub_are_looked_for_where_its_client_keeps_them(home):
     snapshot.mkdir(parents=True)
     (snapshot / line.file).write_bytes(CONTENT)
     assert line.path == snapshot / line.file
-    found = hub.try_to_load_from_cache(line.hub, line.file, cache_dir=cache, revision=snapshot.name)
+    found = huggingface_hub.try_to_load_from_cache(
+        line.hub, line.file, cache_dir=cache, revision=snapshot.name
+    )
     assert Path(found) == line.path
 
 
