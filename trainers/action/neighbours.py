@@ -9,7 +9,11 @@ from torch import Tensor
 
 __all__ = ["TIES", "Neighbours", "Vote", "nearest", "strip_rows", "vote"]
 
-STRIP_ROWS, STRIP_ENTRIES = 2048, 2**26
+STRIP_ROWS, STRIP_ENTRIES = 4096, 2**27
+
+PRODUCT_ROWS = 2048
+"""Rows multiplied at once: where a strip meets itself only the upper half of its products counts.
+"""
 
 BLOCK = 2048
 """Columns searched at once: what that needs beside the strip stays in a core's cache."""
@@ -22,7 +26,7 @@ TIES = ("similarity", "lowest")
 
 
 def strip_rows(n: int) -> int:
-    """Rows of an N x N matrix that are worth having in memory at once: 256 MiB at most."""
+    """Rows of an N x N matrix that are worth having in memory at once: 512 MiB at most."""
     return max(1, min(STRIP_ROWS, STRIP_ENTRIES // max(1, n)))
 
 
@@ -67,7 +71,7 @@ def nearest(
     for start in range(0, n, strip):
         end = min(start + strip, n)
         scores = buffer[: (end - start) * (n - start)].view(end - start, n - start)
-        torch.mm(z[start:end], z[start:].T, out=scores)
+        _similarities(z[start:], scores)
         if not self_included:
             scores.fill_diagonal_(-torch.inf)
         _merge(found, slice(start, end), *_largest(scores, k, axis=1), start)
@@ -76,6 +80,15 @@ def nearest(
             _merge(found, slice(first, first + BLOCK), *_largest(columns, k, axis=0), start)
     similarity, order = found.similarity.sort(dim=1, descending=True)
     return Neighbours(found.index.gather(1, order), similarity)
+
+
+def _similarities(z: Tensor, out: Tensor) -> None:
+    """Cosines of the first R of M vectors with all of them, into (R, M), each computed once."""
+    rows = len(out)
+    for first in range(0, rows, PRODUCT_ROWS):
+        last = min(first + PRODUCT_ROWS, rows)
+        torch.mm(z[first:last], z[first:].T, out=out[first:last, first:])
+        out[last:, first:last] = out[first:last, last:rows].T
 
 
 def _largest(scores: Tensor, k: int, *, axis: int) -> tuple[Tensor, Tensor]:

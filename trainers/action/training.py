@@ -205,8 +205,8 @@ class NetPredictor:
     """Predicts and embeds with a network that maps features to `Heads`.
 
     Args:
-        net: The network; training goes on in it, a prediction leaves no trace. What its
-            ``scorer()``, where it has one, makes predicts in its place.
+        net: The network; training goes on in it, a prediction leaves no trace. Where it has a
+            ``scorer()`` or a ``projector()``, what that makes predicts or embeds in its place.
         batch_size: Videos a pass.
     """
 
@@ -230,9 +230,11 @@ class NetPredictor:
 
     def embed(self, inputs: Inputs) -> Embedding:
         """z of every clip in both modalities, (N, S, d), where the network is."""
+        make = getattr(self.net, "projector", None)
+        project: Any = self.net.project if make is None else make()
 
         def step(part: Inputs) -> tuple[Tensor, Tensor]:
-            h_v, h_a = self.net.project(part.visual, part.audio)  # type: ignore[operator]
+            h_v, h_a = project(part.visual, part.audio)
             return F.normalize(h_v, dim=-1), F.normalize(h_a, dim=-1)
 
         parts = by_batches(self.net, inputs, step, size=self.batch_size)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainers.action.neighbours import Neighbours, nearest, strip_rows, vote
+from trainers.action.neighbours import PRODUCT_ROWS, Neighbours, nearest, strip_rows, vote
 
 
 def unit(n: int, d: int, seed: int = 0) -> Tensor:
@@ -51,9 +51,18 @@ def test_strips_tall_enough_for_groups_change_nothing() -> None:
         assert torch.equal(found.index, wanted.index)
 
 
+def test_a_strip_of_several_products_is_the_full_matrix() -> None:
+    z = unit(2 * PRODUCT_ROWS + 100, 4).double()
+    for self_included in (False, True):
+        wanted = nearest(z, 5, strip=500, self_included=self_included)
+        found = nearest(z, 5, strip=len(z), self_included=self_included)
+        torch.testing.assert_close(found.similarity, wanted.similarity)
+        assert torch.equal(found.index, wanted.index)
+
+
 def test_strips_shrink_where_there_are_many_videos() -> None:
-    assert strip_rows(20_000) == 2048
-    assert strip_rows(650_000) * 650_000 * 4 <= 2**28
+    assert strip_rows(20_000) == 4096
+    assert strip_rows(650_000) * 650_000 * 4 <= 2**29
     assert strip_rows(10**9) == 1
 
 

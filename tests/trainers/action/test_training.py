@@ -47,16 +47,20 @@ def test_the_network_is_the_specified_one(proj: str, cls_input: str, read: int) 
 
 @pytest.mark.parametrize("cls_input", ["proj", "norm", "raw"])
 @pytest.mark.parametrize("proj", ["linear", "mlp"])
-def test_the_short_way_to_logits_ends_where_the_long_one_does(proj: str, cls_input: str) -> None:
+def test_the_short_way_ends_where_the_long_one_does(proj: str, cls_input: str) -> None:
     view = make_view()
     net = AudioVisualNet(WIDTHS, 5, width=16, proj=proj, cls_input=cls_input)
     net.standardise(view.inputs)
-    score = net.scorer()
-    long = net(view.inputs.visual, view.inputs.audio).logits
+    score, project = net.scorer(), net.projector()
+    long = net(view.inputs.visual, view.inputs.audio)
     with torch.no_grad():
         short = score(view.inputs.visual, view.inputs.audio)
-    torch.testing.assert_close(short, long, atol=1e-5, rtol=1e-5)
+        h_v, h_a = project(view.inputs.visual, view.inputs.audio)
+    torch.testing.assert_close(short, long.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(h_v, long.h_v, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(h_a, long.h_a, atol=1e-5, rtol=1e-5)
     assert not short.requires_grad
+    assert not h_v.requires_grad
 
 
 def test_inputs_are_standardised_by_the_valid_clips_of_training() -> None:

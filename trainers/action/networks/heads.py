@@ -77,6 +77,11 @@ class Standardise(nn.Module):
         """(..., D) -> (..., D)."""
         return torch.addcmul(-self.mean * self.scale, x, self.scale)
 
+    def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight (d, D) and bias (d,) that make of raw what ``linear`` makes of standardised."""
+        weight = linear.weight * self.scale
+        return weight, linear.bias - weight @ self.mean
+
 
 class AudioVisualNet(nn.Module):
     """Projections f_v and f_a to a common width, and a classifier g on the pair.
@@ -113,6 +118,10 @@ class AudioVisualNet(nn.Module):
         self.standardise_v.fit(inputs.visual, inputs.valid)
         self.standardise_a.fit(inputs.audio, inputs.valid)
 
+    @property
+    def _linear(self) -> bool:
+        return isinstance(self.f_v, nn.Linear) and isinstance(self.f_a, nn.Linear)
+
     def project(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """h_v and h_a, (..., d), of features (..., Dv) and (..., Da)."""
         return self.f_v(self.standardise_v(visual)), self.f_a(self.standardise_a(audio))
@@ -126,6 +135,19 @@ class AudioVisualNet(nn.Module):
         return Heads(h_v, h_a, z_v, z_a, self.g(torch.cat(pair, -1)))
 
     @torch.no_grad()
+    def projector(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """A function of features that gives `project`'s h_v and h_a, up to rounding.
+
+        Linear projections take the statistics into their weights: no standardised copy of the
+        features is made. It keeps the weights of the moment it was made.
+        """
+        if not self._linear:
+            return self.project
+        w_v, b_v = self.standardise_v.into(self.f_v)
+        w_a, b_a = self.standardise_a.into(self.f_a)
+        return lambda visual, audio: (F.linear(visual, w_v, b_v), F.linear(audio, w_a, b_a))
+
+    @torch.no_grad()
     def scorer(self) -> Callable[[Tensor, Tensor], Tensor]:
         """A function of features that gives `forward`'s logits, up to rounding, for prediction.
 
@@ -133,17 +155,18 @@ class AudioVisualNet(nn.Module):
         product: taken once, it spares prediction, which costs a run more than training, about
         half its work. It keeps the weights of the moment it was made.
         """
-        linear = isinstance(self.f_v, nn.Linear) and isinstance(self.f_a, nn.Linear)
-        if self.cls_input != "proj" or not linear:
+        if self.cls_input != "proj" or not self._linear:
             return lambda visual, audio: self(visual, audio).logits
         first, second = self.g[0], self.g[2]
         by_v, by_a = first.weight.chunk(2, dim=1)  # (d, d) each
-        w_v, w_a = by_v @ self.f_v.weight, by_a @ self.f_a.weight  # (d, Dv) and (d, Da)
-        bias = first.bias + by_v @ self.f_v.bias + by_a @ self.f_a.bias  # (d,)
+        w_v, b_v = self.standardise_v.into(self.f_v)
+        w_a, b_a = self.standardise_a.into(self.f_a)
+        w_v, w_a = by_v @ w_v, by_a @ w_a  # (d, Dv) and (d, Da)
+        bias = first.bias + by_v @ b_v + by_a @ b_a  # (d,)
 
         def score(visual: Tensor, audio: Tensor) -> Tensor:
-            hidden = F.linear(self.standardise_v(visual), w_v, bias)
-            hidden += F.linear(self.standardise_a(audio), w_a)
+            hidden = F.linear(visual, w_v, bias)
+            hidden += F.linear(audio, w_a)
             return second(hidden.relu_())
 
         return score
