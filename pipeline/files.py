@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ except ImportError:  # Not a POSIX system; appends of a few lines are whole ther
 __all__ = [
     "append_lines",
     "canonical_json",
+    "claim_file",
     "data_dir",
     "file_digest",
     "fsync_dir",
@@ -177,6 +180,35 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         rest = memoryview((b"\n" if cut else b"") + text)
         while rest:
             rest = rest[os.write(handle, rest) :]
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def claim_file(path: Path, *, taken: Callable[[], None]) -> Iterator[None]:
+    """Holds a file against other processes; whatever ends this one gives it back.
+
+    Where the platform or the file system has no locks, nothing is held.
+
+    Args:
+        path: Made if needed, and left there.
+        taken: Called once if another process holds it, before waiting for that.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                taken()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                    raise
+        yield
     finally:
         os.close(handle)
 

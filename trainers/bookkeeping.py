@@ -224,7 +224,6 @@ def fit_run(
     device = view.inputs.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    run.begin(paths=paths or {})
     rng, state = RandomState(seed), FitState()
     watch = None
     if observe is not None:
@@ -232,20 +231,24 @@ def fit_run(
         def watch(phase: str, epoch: int, predictor: Any) -> Mapping[str, Any]:
             return observe(predictor, state, phase, epoch)
 
-    with rng.scope():
-        book = Bookkeeper(
-            run,
-            method.selections,
-            state,
-            rng,
-            lambda predictor, split: evaluate(predictor, state, split),
-            watch,
-            report,
-            checkpoint_seconds,
-        )
-        book.resume(device)
-        predictor = method().fit(view, hp, rng=rng, state=state, on_epoch=book)
-    run.finish(finish(predictor, book))
+    with run.claim():
+        if run.done:  # by whom this process waited for
+            return run
+        run.begin(paths=paths or {})
+        with rng.scope():
+            book = Bookkeeper(
+                run,
+                method.selections,
+                state,
+                rng,
+                lambda predictor, split: evaluate(predictor, state, split),
+                watch,
+                report,
+                checkpoint_seconds,
+            )
+            book.resume(device)
+            predictor = method().fit(view, hp, rng=rng, state=state, on_epoch=book)
+        run.finish(finish(predictor, book))
     return run
 
 
@@ -308,7 +311,7 @@ def common_results(
         **{key: config[key] for key in ("features", "noise")},
         "as_released": bool(getattr(hp, "as_released", False)),
         "supervision": method.supervision,
-        "needs": sorted(method.needs),
+        "needs": sorted(method.needs - hp.spared()),
         "annotations": annotations.get("version") or annotations.get("digest"),
     }
     return {

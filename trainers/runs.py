@@ -8,7 +8,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
-from pipeline.files import object_digest, write_atomic
+from pipeline.files import claim_file, object_digest, write_atomic
 
 __all__ = [
     "CHECKPOINT_SECONDS",
@@ -61,12 +62,34 @@ class Run:
         """Whether the run has finished."""
         return (self.path / "DONE").is_file()
 
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes from training in it; waits while one does.
+
+        Whoever waited finds the run `done`, or may go on with it.
+        """
+        self._make()
+        lock = self.path / ".lock"
+        with claim_file(lock, taken=self._wait):
+            yield
+            if self.done:
+                lock.unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        print(f"{self.path.name} is being trained by another process; waiting for it.",
+              file=sys.stderr, flush=True)  # fmt: skip
+
     def begin(self, *, paths: Mapping[str, str]) -> None:
         """Makes the folder and says what runs in it, or finds it from before an interruption.
 
         Args:
             paths: Where manifest and store were, for the reader of ``config.json``; not hashed.
         """
+        self._make()
+        self._write_json("config.json", {**self.config, "paths": dict(paths)})
+        self._write_json("environment.json", describe_environment())
+
+    def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,8 +97,6 @@ class Run:
                 f"The run folder {self.path} cannot be made ({error.strerror}); choose another "
                 "with --runs."
             ) from error
-        self._write_json("config.json", {**self.config, "paths": dict(paths)})
-        self._write_json("environment.json", describe_environment())
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Writes the results and then, last, ``DONE``."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,47 @@ def test_a_runs_name_depends_on_its_configuration_only(tmp_path: Path) -> None:
     assert one.done
     assert one.results()["identity"]["method"] == "han"
     assert "seed" not in one.results()["identity"]
+
+
+def test_a_run_in_another_process_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = (Run(tmp_path, _config("han", 0)) for _ in range(2))
+    held, waited = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with theirs.claim():
+            held.set()
+            assert waited.wait(30)
+            theirs.begin(paths={})
+            theirs.finish(_result("han", 0, 1.0))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert held.wait(30)
+    monkeypatch.setattr(Run, "_wait", lambda run: waited.set())
+    with mine.claim():
+        assert mine.done
+    thread.join()
+    assert not (mine.path / ".lock").exists()
+
+
+def test_a_killed_process_holds_no_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, _config("han", 0))
+    hold = (
+        "import json, sys, time; from pathlib import Path; from trainers.runs import Run\n"
+        "with Run(Path(sys.argv[1]), json.loads(sys.argv[2])).claim():\n"
+        "    print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path), json.dumps(run.config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+        process.wait()
+    with run.claim():
+        assert not run.done
+    assert (run.path / ".lock").exists(), "who waits for an unfinished run must meet the same file"
 
 
 def test_seeds_are_averaged_and_configurations_are_not(tmp_path: Path) -> None:

@@ -202,6 +202,10 @@ class Hyperparameters:
         """
         self.steps_per_epoch(len(view))
 
+    def spared(self) -> frozenset[str]:
+        """What of the method's ``needs`` these settings do without; it is not printed then."""
+        return frozenset()
+
 
 class Method(Protocol):
     """One published algorithm.

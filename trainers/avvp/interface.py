@@ -173,6 +173,10 @@ class Hyperparameters:
         """Updates in one epoch over ``n`` training clips."""
         raise ValueError(f"{type(self).__name__} has no training steps")
 
+    def spared(self) -> frozenset[str]:
+        """What of the method's ``needs`` these settings do without; it is not printed then."""
+        return frozenset()
+
 
 class Method(Protocol):
     """One published algorithm.

@@ -127,7 +127,10 @@ def test_a_rate_that_leaves_nothing_is_refused(rate: float) -> None:
         fit("coteaching", view, _settings())
     with pytest.raises(UserError, match="leaves nothing"):
         fit("coteaching", view, _settings(forget=rate))
+    with pytest.raises(UserError, match="leaves nothing"):
+        _settings().check(view)
     fit("coteaching", view, _settings(forget=0.5))
+    _settings(forget=0.5).check(view)
 
 
 def test_no_noise_forgets_nothing() -> None:
@@ -177,4 +180,6 @@ def test_settings_are_those_of_the_specification() -> None:
     assert hp.forget is None
     assert hp.ramp == 10.0
     assert CoTeaching.needs == {"noise_level"}
+    assert CoTeaching.hyperparameters().spared() == frozenset()
+    assert CoTeaching.hyperparameters(forget=0.4).spared() == CoTeaching.needs
     assert hp.passes() == 60

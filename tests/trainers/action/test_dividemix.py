@@ -403,6 +403,8 @@ def test_settings_are_those_of_the_specification() -> None:
     )  # fmt: skip
     assert hp.penalty == "auto"
     assert DivideMix.needs == {"noise_level"}
+    assert hp.spared() == frozenset()
+    assert DivideMix.hyperparameters(penalty="off").spared() == DivideMix.needs
     assert hp.passes() == hp.epochs
 
 

@@ -42,6 +42,15 @@ class CoTeachingHyperparameters(ActionHyperparameters):
         10.0, "epochs until that share is left out (T_k); 0: at once", unit="epochs", low=0.0
     )
 
+    def check(self, view: TrainView) -> None:
+        """Refuses a rate that is not known or leaves nothing to learn from."""
+        super().check(view)
+        _forget_rate(view, self)
+
+    def spared(self) -> frozenset[str]:
+        """The noise level, where a rate is given."""
+        return frozenset() if self.forget is None else frozenset({"noise_level"})
+
 
 @METHODS.add
 class CoTeaching:

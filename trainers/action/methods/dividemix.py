@@ -55,6 +55,10 @@ class DivideMixHyperparameters(ActionHyperparameters):
         choices=("auto", "on", "off"),
     )  # fmt: skip
 
+    def spared(self) -> frozenset[str]:
+        """The noise level, unless the penalty depends on it."""
+        return frozenset() if self.penalty == "auto" else frozenset({"noise_level"})
+
 
 @METHODS.add
 class DivideMix:
