@@ -35,18 +35,19 @@ class Blend:
     weights: Tensor
 
 
-def blend(before: Tensor, after: Tensor) -> Blend:
+def blend(before: Tensor, after: Tensor, *, needed: int | None = None) -> Blend:
     """w_k proportional to max(Delta G_k, 0) / max(Delta O_k^2, 1e-4); equal if all are zero.
 
     Args:
         before: (2, M) losses on training and on held-out videos, before networks were trained.
         after: (2, M), after.
+        needed: A loss that must not be left out; weights are equal if the rule gives it none.
     """
     gain = before[1] - after[1]  # (M,)
     overfitting = (after[1] - after[0]) - (before[1] - before[0])  # (M,)
     raw = gain.clamp(min=0) / overfitting.square().clamp(min=LEAST_OVERFITTING)
-    total = raw.sum()
-    weights = raw / total if float(total) > 0 else torch.full_like(raw, 1 / len(raw))
+    useful = raw.sum() if needed is None else raw[needed]
+    weights = raw / raw.sum() if float(useful) > 0 else torch.full_like(raw, 1 / len(raw))
     return Blend(gain, overfitting, weights)
 
 

@@ -74,6 +74,30 @@ def test_without_any_gain_weights_are_equal() -> None:
     torch.testing.assert_close(found.weights, torch.full((3,), 1 / 3))
 
 
+def test_a_loss_that_is_needed_is_not_left_out() -> None:
+    before = torch.full((2, 3), 2.0)
+    after = torch.tensor([[0.5, 1.0, 1.0], [1.0, 1.5, 3.0]])  # gains 1, 0.5, -1
+    assert blend(before, after).weights[2] == 0
+    torch.testing.assert_close(blend(before, after, needed=2).weights, torch.full((3,), 1 / 3))
+    assert torch.equal(blend(before, after, needed=0).weights, blend(before, after).weights)
+
+
+@pytest.mark.parametrize(("zero_fusion", "weight"), [("equal", 1 / 3), ("keep", 0.0)])
+def test_the_head_that_predicts_is_trained_unless_one_asks(
+    zero_fusion: str, weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter((torch.full((2, 3), 2.0), torch.tensor([[0.5, 1.0, 1.0], [1.0, 1.5, 3.0]])))
+    monkeypatch.setattr("trainers.action.methods.gblend._Estimator.losses", lambda _: next(found))
+    view, hp = make_view(), _hp(zero_fusion=zero_fusion)
+    predictor, _, recorder = fit("gblend", view, hp)
+    assert recorder.logs[-1]["w_fusion"] == pytest.approx(weight)
+    with RandomState(0).scope():
+        make = partial(GBlend().build, view.inputs.widths, view.classes, hp)
+        start = initialise(RandomState(0), "net", make)
+    stayed = torch.equal(predictor.net.base.g[2].weight, start.net.base.g[2].weight)
+    assert stayed == (zero_fusion == "keep")
+
+
 LOSSES = st.lists(st.floats(0, 10, width=32), min_size=12, max_size=12)
 
 

@@ -5,6 +5,10 @@
 Source: Wang, Tran and Feiszli, "What Makes Training Multi-Modal Classification Networks Hard?",
 CVPR 2020. The released code has constant weights (``--blend constant``); how they are estimated is
 told in `trainers.action.blending`. Shapes: N or B videos, K classes, 3 heads.
+
+Held-out labels are noisy too: after a few epochs the loss on them is often above that of an
+untrained network, and the rule then gives the fusion head, which predicts, no weight at all. It
+would stay untrained and predict by chance; instead weights are equal (``--zero-fusion``).
 """
 
 from __future__ import annotations
@@ -53,6 +57,10 @@ class GBlendHyperparameters(ActionHyperparameters):
     held_out: float = option(
         0.1, "share of videos that estimations hold out, by group", low=1e-6, high=0.9
     )
+    zero_fusion: str = option(
+        "equal", "weights if the estimate gives the fusion head none: equal, or kept so",
+        choices=("equal", "keep"),
+    )  # fmt: skip
     visual_weight: float = option(1 / 3, "constant weight of the visual loss", low=0.0, high=1.0)
     audio_weight: float = option(
         1 / 3, "constant weight of the audio loss; fusion has the rest", low=0.0, high=1.0
@@ -196,7 +204,9 @@ class _Estimator:
                 self.state.values["estimate/before"] = self.losses()
             log = self.learn()
             if epoch == self.finished * hp.estimate_epochs:
-                found = blend(self.state.values["estimate/before"].cpu(), self.losses())
+                needed = HEADS.index("fusion") if hp.zero_fusion == "equal" else None
+                before = self.state.values["estimate/before"].cpu()
+                found = blend(before, self.losses(), needed=needed)
                 self.state.values["estimate/weights"] = found.weights
                 log |= _described(found)
             on_epoch("estimate", epoch, predictor, **log)
