@@ -10,7 +10,7 @@ import torch
 from tests.fitting import fit_method, small
 from trainers.action.interface import METHODS, Inputs, KnownNoise, TrainView
 
-__all__ = ["SMALL", "WIDTHS", "fit", "make_inputs", "make_view", "small_settings"]
+__all__ = ["OWN", "SMALL", "WIDTHS", "fit", "make_inputs", "make_view", "small_settings"]
 
 WIDTHS = {"visual": 20, "audio": 12}
 CLIPS = 3
@@ -28,6 +28,8 @@ SMALL = {
     "neighbor_count": 4,
 }
 """Sizes that tests can afford; each method takes what it knows."""
+OWN = {"adamml": {"epochs": 4, "main_epochs": 1, "final_epochs": 1}}
+"""What a method needs beside them to go through all of its stages."""
 
 
 def make_inputs(
@@ -91,7 +93,7 @@ def make_view(
 
 def small_settings(name: str, **values: Any) -> Any:
     """A method's hyper-parameters at a width and length that tests can afford."""
-    return small(METHODS.get(name).hyperparameters, SMALL, **values)
+    return small(METHODS.get(name).hyperparameters, SMALL | OWN.get(name, {}), **values)
 
 
 def fit(name: str, view: TrainView, hp: Any, seed: int = 0, **options: Any) -> Any:

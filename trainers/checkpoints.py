@@ -92,10 +92,10 @@ def build_saved(
 
 
 def moved(predictor: Any, device: torch.device) -> Any:
-    """The predictor with its network, where it has one, on a device."""
-    net = getattr(predictor, "net", None)
-    if isinstance(net, torch.nn.Module):
-        net.to(device)
+    """The predictor with its networks, where it has any, on a device."""
+    for part in vars(predictor).values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device)
     return predictor
 
 

@@ -285,17 +285,20 @@ def test_files_are_found_from_another_folder(corpus: Path, tmp_path: Path) -> No
     assert noisy.header.annotations["digest"] == manifest.header.annotations["digest"]
 
 
-def test_equal_inputs_give_equal_bytes_and_other_splits_keep_theirs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SINGLE, ids=str)
+def test_equal_inputs_give_equal_bytes_and_other_splits_keep_theirs(
+    kind: Any, tmp_path: Path
+) -> None:
     clean = tmp_path / "clean.jsonl"
-    write_manifest(make_manifest(40, pool=6), clean)
+    write_manifest(make_manifest(40, pool=40), clean)
     outs = [tmp_path / "a" / "o.jsonl", tmp_path / "b" / "o.jsonl"]
     for out in outs:
-        write_noisy(inject(read_manifest(clean), Symmetric(), rate=0.5, seed=4), out)
+        write_noisy(inject(read_manifest(clean), kind, rate=0.5, seed=4), out)
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert truth_path(outs[0]).read_bytes() == truth_path(outs[1]).read_bytes()
     old, new = (path.read_bytes().splitlines()[1:] for path in (clean, outs[0]))
     pairs = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-    assert len(pairs) == 20
+    assert 0 < len(pairs) <= 20
     assert all(json.loads(line)["split"] == "train" for pair in pairs for line in pair)
 
 

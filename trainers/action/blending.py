@@ -36,12 +36,14 @@ class Blend:
 
 
 def blend(before: Tensor, after: Tensor, *, needed: int | None = None) -> Blend:
-    """w_k proportional to max(Delta G_k, 0) / max(Delta O_k^2, 1e-4); equal if all are zero.
+    """w_k proportional to max(Delta G_k, 0) / max(Delta O_k^2, 1e-4).
+
+    Weights are equal if all are zero or, where a loss is needed, if that one is.
 
     Args:
         before: (2, M) losses on training and on held-out videos, before networks were trained.
         after: (2, M), after.
-        needed: A loss that must not be left out; weights are equal if the rule gives it none.
+        needed: A loss that must not be left out; our choice, the rule knows of none.
     """
     gain = before[1] - after[1]  # (M,)
     overfitting = (after[1] - after[0]) - (before[1] - before[0])  # (M,)

@@ -38,7 +38,9 @@ class CorrectionHyperparameters(ActionHyperparameters):
     """Settings of warm-up, votes and hybrid loss; defaults are the paper's for UCF101."""
 
     warmup: int = option(2, "epochs of plain cross-entropy first", unit="epochs", low=0)
-    neighbor_count: int = option(16, "videos that are near another", low=1)
+    neighbor_count: int = option(
+        16, "videos that are near another (the paper: 32 for Kinetics)", low=1
+    )
     knn: int | None = option(None, "videos that vote; none: as --neighbor-count", low=1)
     ties: str = option(
         "similarity", "of equally frequent labels the more similar or the first wins", choices=TIES

@@ -13,7 +13,10 @@ from torch import Tensor
 from trainers.action.interface import Embedding, Inputs, Predictor
 from trainers.action.neighbours import nearest, strip_rows
 
-__all__ = ["WEIGHTINGS", "correspondence_weights", "pool_clips", "video_embedding"]
+__all__ = ["NEIGHBOURS", "WEIGHTINGS", "correspondence_weights", "pool_clips", "video_embedding"]
+
+NEIGHBOURS = 16
+"""How many videos are near another, where a method does not say."""
 
 WEIGHTINGS = ("clamp", "raw", "minmax", "rank", "ones")
 """How a mean cosine becomes a weight."""
@@ -55,7 +58,7 @@ def correspondence_weights(
     z_v: Tensor,
     z_a: Tensor,
     *,
-    neighbours: int = 16,
+    neighbours: int = NEIGHBOURS,
     thresholds: tuple[float, float] | None = None,
     self_included: bool = False,
     how: str = "clamp",

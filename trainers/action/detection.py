@@ -13,7 +13,7 @@ import torch
 
 from pipeline.manifest import Manifest
 from pipeline.noise import original, read_truth
-from trainers.action.correspondence import correspondence_weights, video_embedding
+from trainers.action.correspondence import NEIGHBOURS, correspondence_weights, video_embedding
 from trainers.action.interface import Inputs, Predictor, Verdict
 from trainers.detection import detector_scores, find_truth
 
@@ -65,13 +65,15 @@ def read_true_noise(manifest: Manifest, ids: Sequence[str]) -> TrueNoise | None:
     return TrueNoise(labels, labels != np.array(given), np.array(altered, dtype=bool))
 
 
-def pair_weights(predictor: Predictor, inputs: Inputs, *, neighbours: int = 16) -> np.ndarray:
+def pair_weights(
+    predictor: Predictor, inputs: Inputs, *, neighbours: int = NEIGHBOURS
+) -> np.ndarray:
     """Correspondence weights by a predictor's own embeddings, for methods that weigh no pairs.
 
     Args:
         predictor: Embeds clips.
         inputs: N training videos.
-        neighbours: As in NTL.
+        neighbours: How many videos are near another; the run's, where it has such a setting.
 
     Returns:
         (N, 2) float32, of the visual and of the audio side.

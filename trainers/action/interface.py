@@ -218,7 +218,8 @@ class Method(Protocol):
         supervision: ``"noisy"`` or what it uses beyond noisy labels.
         selections: How its best validation epoch is chosen, by phase; the last phase's is
             reported.
-        released: Whether code was released, so that ``as_released`` means something.
+        released: Whether code was released for what is done here, so that ``as_released`` means
+            something: of training on whole videos little remains on cached features.
         hyperparameters: Its settings' dataclass.
     """
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.manifest import Manifest
+from trainers.action.correspondence import NEIGHBOURS
 from trainers.action.data import ActionData, EvalSplit
 from trainers.action.detection import TrueNoise, detection, pair_weights, read_true_noise
 from trainers.action.evaluation import blank_metrics, evaluate
@@ -182,7 +183,8 @@ class _Judge:
         verdict = Verdict() if own is None else own
         weights = verdict.weights
         if weights is None and self.truth.altered.any():
-            weights = pair_weights(predictor, view.inputs)
+            near = getattr(self.hp, "neighbor_count", NEIGHBOURS)
+            weights = pair_weights(predictor, view.inputs, neighbours=near)
         return _Judgement(own, loss, detection(self.truth, loss, verdict, weights))
 
 
@@ -198,7 +200,7 @@ def _results(
     seconds: float,
 ) -> dict[str, Any]:
     """The content of ``results.json``; see README, "Results"."""
-    passes = settings.hp.passes()
+    passes, steps = settings.hp.passes(), settings.hp.steps_per_epoch(len(data.view))
     metrics: dict[str, Any] = {
         "val": dict(scores["selected"]["val"]),
         "test": {
@@ -218,7 +220,7 @@ def _results(
         book,
         seconds,
         filter=None,
-        updates=passes * settings.hp.steps_per_epoch(len(data.view)),
+        updates=book.state.values.get("updates", passes * steps),
         passes=passes,
         classes=len(data.view.classes),
         train_videos=len(data.view),

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from tests.recognition import fit, make_view
 from trainers.action.interface import Inputs
 from trainers.action.methods.adamml import AdaMML, AdaMMLHyperparameters
-from trainers.action.networks.adamml import Policy, hard_gumbel
+from trainers.action.networks.adamml import AdaMMLNet, Policy, hard_gumbel
 from trainers.action.policies import draw_segments, policy_loss
 from trainers.fitting import FitState
 from trainers.random import RandomState
@@ -193,6 +193,30 @@ def test_stages_freeze_what_they_should() -> None:
             if name.startswith("policy."):
                 assert torch.equal(before[name], value) != moves, name
     assert not torch.equal(states[0]["head_v.2.weight"], states[3]["head_v.2.weight"])
+
+
+def test_what_gates_is_exactly_zero_or_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, seen = AdaMMLNet.gate, []
+
+    def watched(net: AdaMMLNet, modality: torch.Tensor, decisions: torch.Tensor) -> torch.Tensor:
+        seen.append(decisions.detach().clone())
+        return gate(net, modality, decisions)
+
+    monkeypatch.setattr(AdaMMLNet, "gate", watched)
+    with RandomState(0).scope():
+        AdaMML().fit(make_view(), _hp(), rng=RandomState(0), state=FitState(), on_epoch=_Watcher())
+    # 24 videos make 3 batches; 4 passes of the main network and 2 of the policy.
+    assert len(seen) == 3 * (4 + 2)
+    values = torch.cat([decisions.flatten() for decisions in seen])
+    assert set(values.unique().tolist()) == {0.0, 1.0}
+
+
+def test_the_policy_has_a_rate_of_its_own_if_asked() -> None:
+    view, found = make_view(), []
+    for values in ({}, {"policy_lr": 1e-3}, {"policy_lr": 0.0}):
+        found.append(fit("adamml", view, _hp(**values))[0].state_dict())
+    same = [all(torch.equal(found[0][k], other[k]) for k in other) for other in found[1:]]
+    assert same == [True, False]
 
 
 def test_the_policy_pass_leaves_the_main_network_alone() -> None:

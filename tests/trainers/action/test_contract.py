@@ -12,6 +12,7 @@ import torch
 
 from tests.recognition import fit, make_view, small_settings
 from trainers.action.interface import METHODS, Hyperparameters, Inputs, Prediction
+from trainers.checkpoints import moved
 from trainers.fitting import Selection
 
 NAMES = METHODS.names()
@@ -121,6 +122,14 @@ def test_state_round_trips_through_a_checkpoint(name: str) -> None:
     assert _equal(predictor.predict(view.inputs), again.predict(view.inputs))
     for one, other in zip(predictor.embed(view.inputs), again.embed(view.inputs), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_goes_where_it_is_sent(name: str) -> None:
+    view = make_view()
+    predictor = METHODS.get(name)().build(view.inputs.widths, view.classes, small_settings(name))
+    moved(predictor, torch.device("meta"))
+    assert all(value.is_meta for value in predictor.state_dict().values())
 
 
 @pytest.mark.parametrize("name", NAMES)

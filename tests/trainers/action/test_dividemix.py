@@ -201,8 +201,9 @@ def test_targets_sum_to_one_and_clean_ones_lean_on_their_label(monkeypatch) -> N
     w = torch.where(torch.arange(48) % 2 == 0, 1.0, 0.0)
     optimizer = adam(predictor.nets[0].parameters(), 1e-3)
     args = (view, hp, predictor, 0, w, optimizer, RandomState(0), 3)
-    loss = DivideMix().learn(*args)
-    assert math.isfinite(loss)
+    losses = DivideMix().learn(*args)
+    assert len(losses) == 24 // hp.batch_size
+    assert all(map(math.isfinite, losses))
     assert len(seen) == 24 // hp.batch_size
     for targets, share in seen:
         assert share >= 0.5
@@ -211,6 +212,20 @@ def test_targets_sum_to_one_and_clean_ones_lean_on_their_label(monkeypatch) -> N
         torch.testing.assert_close(quarter[0], quarter[1])
         torch.testing.assert_close(quarter[2], quarter[3])
         assert (quarter[0].amax(1) == 1.0).all()
+
+
+def test_updates_are_counted_as_the_first_network_makes_them(monkeypatch) -> None:
+    view, hp = make_view(n=48), _settings(epochs=4)
+    made, learn = [6 * hp.warmup], DivideMix.learn
+
+    def spy(self, view, hp, predictor, own, *args):
+        losses = learn(self, view, hp, predictor, own, *args)
+        made.append(0 if own else len(losses))
+        return losses
+
+    monkeypatch.setattr(DivideMix, "learn", spy)
+    _, state, _ = fit("dividemix", view, hp)
+    assert state.values["updates"] == sum(made) > made[0]
 
 
 def test_a_pass_leaves_the_other_network_alone() -> None:
@@ -232,7 +247,7 @@ def test_a_part_of_less_than_a_batch_leaves_the_pass_out(clean: int) -> None:
     w = (torch.arange(48) < clean).float()
     optimizer = adam(predictor.nets[0].parameters(), 1e-3)
     before = {k: v.clone() for k, v in predictor.nets[0].state_dict().items()}
-    assert DivideMix().learn(view, hp, predictor, 0, w, optimizer, RandomState(0), 3) is None
+    assert DivideMix().learn(view, hp, predictor, 0, w, optimizer, RandomState(0), 3) == []
     assert all(torch.equal(before[k], v) for k, v in predictor.nets[0].state_dict().items())
 
 
@@ -357,7 +372,7 @@ def test_a_pass_follows_a_reimplementation(monkeypatch) -> None:
     monkeypatch.setattr(dividemix, "mix_up", spy_mix)
     monkeypatch.setattr(dividemix, "two_clip_batches", spy_batches)
     optimizer = adam(predictor.nets[0].parameters(), 0.0)
-    loss = DivideMix().learn(view, hp, predictor, 0, w, optimizer, RandomState(5), 4)
+    (loss,) = DivideMix().learn(view, hp, predictor, 0, w, optimizer, RandomState(5), 4)
 
     def p(net, visual, audio):
         return net(visual[None], audio[None]).logits.softmax(1)[0].double()

@@ -43,6 +43,17 @@ def test_alpha_rises_over_the_first_twenty_rounds() -> None:
     assert alpha_at(NTLHyperparameters(alpha="0.9"), 3) == 0.9
 
 
+def test_defaults_are_the_specification() -> None:
+    hp = NTLHyperparameters()
+    assert (hp.width, hp.proj, hp.cls_input, hp.lr) == (512, "linear", "proj", 1e-3)
+    assert (hp.batch_size, hp.epochs, hp.warmup) == (64, 60, 2)
+    assert (hp.contrast, hp.neighbors, hp.neighbor_count, hp.knn) == ("full", "topk", 16, None)
+    assert (hp.self, hp.omega, hp.temperature) == ("exclude", "clamp", 0.1)
+    assert (hp.sinkhorn_epsilon, hp.sinkhorn_iterations, hp.queue) == (0.05, 3, 0)
+    assert (hp.cat_softmax, hp.ae, hp.optim) == ("temperature", "tied", "one")
+    assert (hp.alpha, hp.alpha_rounds, hp.ties, hp.embed) == ("linear", 20, "similarity", "mean")
+
+
 @pytest.mark.parametrize("alpha", ["1.1", "-0.1", "nan", "cosine"])
 def test_alpha_is_checked(alpha: str) -> None:
     with pytest.raises(UserError, match=r"--alpha .* linear, step or a number from 0 to 1"):
@@ -95,6 +106,16 @@ def test_alpha_zero_ignores_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = predict(view, epochs=3, alpha="0")
     monkeypatch.setattr(ntl, "ask_neighbours", _poisoned)
     np.testing.assert_array_equal(before, predict(view, epochs=3, alpha="0"))
+
+
+def test_votes_that_agree_with_the_labels_leave_ce(monkeypatch: pytest.MonkeyPatch) -> None:
+    def agreeing(*args: Any) -> Any:
+        return ask_neighbours(*args)._replace(label=args[1])
+
+    view = make_view()
+    monkeypatch.setattr(ntl, "ask_neighbours", agreeing)
+    own = losses("ntl", view, settings(epochs=4, contrast="none", alpha="1"))
+    assert own == losses("ce", view, small_settings("ce", epochs=4))
 
 
 def _poisoned(*args: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from features.store import Store
 from pipeline.manifest import read_manifest, write_manifest
 from tests.action_corpora import make_noisy, write_action_corpus
-from tests.recognition import SMALL
+from tests.recognition import OWN, SMALL
 from trainers.action.experiment import DEMO_UPDATES, Experiment
 from trainers.action.interface import METHODS
 from trainers.launching import scheduled
@@ -32,7 +32,8 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def _run(name: str, manifest: Path, store: Path, runs: Path, **options: Any) -> Run:
     known = METHODS.get(name).hyperparameters.__dataclass_fields__
-    values = {key: value for key, value in SMALL.items() if key in known}
+    small = SMALL | OWN.get(name, {})
+    values = {key: value for key, value in small.items() if key in known}
     (run,) = Experiment(
         method=name,
         manifest=read_manifest(manifest),
@@ -60,7 +61,9 @@ def test_every_method_runs_and_never_sees_the_truth(
     assert lines[-1]["train"] == results["metrics"]["train"]
     assert {"detect/label/auroc", "detect/pair/auroc"} <= set(results["metrics"]["train"])
     assert results["needs"] == sorted(METHODS.get(name).needs)
-    assert results["updates"] == results["passes"] * 4
+    # What estimates weights, and passes that meet too few clean labels, update nothing.
+    made = {"gblend": [8], "dividemix": range(4, 8)}.get(name, [results["passes"] * 4])
+    assert results["updates"] in made
 
     clean = read_manifest(manifest)
     alone = tmp_path / "alone" / manifest.name

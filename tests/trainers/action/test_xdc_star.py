@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from tests.recognition import fit, make_view, small_settings
 from trainers.action.clusters import kmeans
+from trainers.action.correction import ask_neighbours
 from trainers.action.methods import xdc_star
 from trainers.action.methods.xdc_star import XDCStar, XDCStarHyperparameters
 from trainers.random import RandomState
@@ -68,6 +69,27 @@ def test_more_clusters_than_videos_are_refused() -> None:
 
 def test_passes_are_those_of_ntl() -> None:
     assert XDCStarHyperparameters().passes() == 118
+
+
+def test_defaults_are_the_specification() -> None:
+    hp = XDCStarHyperparameters()
+    assert (hp.width, hp.lr, hp.batch_size, hp.epochs, hp.warmup) == (512, 1e-3, 64, 60, 2)
+    assert (hp.neighbor_count, hp.knn, hp.alpha, hp.alpha_rounds) == (16, None, "linear", 20)
+    assert hp.clusters is None, "as many as classes"
+
+
+def test_votes_never_feed_later_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, asked = make_view(), []
+
+    def poisoned(z: Any, labels: Tensor, *args: Any) -> Any:
+        asked.append(labels.clone())
+        votes = ask_neighbours(z, labels, *args)
+        return votes._replace(label=torch.full_like(votes.label, 4))
+
+    monkeypatch.setattr(xdc_star, "ask_neighbours", poisoned)
+    fit("xdc_star", view, small_settings("xdc_star", epochs=4))
+    assert len(asked) == 3
+    assert all(torch.equal(labels, view.labels) for labels in asked)
 
 
 def test_warm_up_is_ce() -> None:

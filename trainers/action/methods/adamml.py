@@ -43,6 +43,9 @@ class AdaMMLHyperparameters(ActionHyperparameters):
     dropout: float = option(0.5, "in the classifier of each modality", low=0.0, high=0.999)
     policy_width: int = option(512, "width of the policy's first layers", low=1)
     policy_hidden: int = option(256, "width of the policy's LSTM", low=1)
+    policy_lr: float | None = option(
+        None, "Adam's learning rate of the policy (released code: 0.01); none: --lr", low=0.0
+    )
     temperature: float = option(5.0, "of the sampled decisions' gradient, at first", low=1e-6)
     temperature_decay: float = option(0.965, "its factor after each alternation", low=1e-6)
     cost_visual: float = option(1.0, "price of using the picture", low=0.0)
@@ -88,7 +91,8 @@ class AdaMML:
     needs = frozenset()
     supervision = "noisy"
     selections: ClassVar = {phase: Selection("clip@1") for phase in ("main", "alternate", "final")}
-    released = True
+    # Its code trains whole backbones; what remains of it here is the algorithm.
+    released = False
     hyperparameters = AdaMMLHyperparameters
 
     def fit(
@@ -107,7 +111,8 @@ class AdaMML:
         )
         net = predictor.net.to(device)
         net.standardise(view.inputs)
-        main, policy = adam(net.main_parameters(), hp.lr), adam(net.policy.parameters(), hp.lr)
+        policy_lr = hp.lr if hp.policy_lr is None else hp.policy_lr
+        main, policy = adam(net.main_parameters(), hp.lr), adam(net.policy.parameters(), policy_lr)
         state.track(net=net, optimizer=main, policy_optimizer=policy)
 
         stages = hp.stages()

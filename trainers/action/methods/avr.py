@@ -73,7 +73,8 @@ class AVRobustness:
     needs = frozenset()
     supervision = "noisy"
     selections: ClassVar = {"plain": Selection("clip@1"), "robust": Selection("clip@1")}
-    released = True
+    # Its code trains whole backbones; FISTA takes the place of its ISTA.
+    released = False
     hyperparameters = AVRHyperparameters
 
     def fit(

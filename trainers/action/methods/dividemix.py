@@ -90,6 +90,7 @@ class DivideMix:
         state.track(pair=predictor.nets, optimizer=optimizers[0], optimizer_2=optimizers[1])
         state.values.setdefault("mixture_seed", rng.stream("mixture").initial_seed() % 2**32)
         steps = hp.steps_per_epoch(len(view))
+        state.values.setdefault("updates", 0)
         asymmetric = view.noise is not None and view.noise.kind == "asymmetric"
         penalty = hp.penalty == "on" or (hp.penalty == "auto" and asymmetric)
 
@@ -102,18 +103,25 @@ class DivideMix:
                         predictor.nets, optimizers, ("order", "order/2"), strict=True
                     )
                 ]
+                state.values["updates"] = epoch * steps
                 on_epoch("train", epoch, predictor, loss=float(sum(losses)) / 2)
                 continue
             w = posteriors(predictor, view, state)  # (2, N), both before either network moves
-            log = {"clean": float((w > hp.threshold).float().mean()), "skipped": 0.0}
-            totals = []
-            for own, optimizer in enumerate(optimizers):
-                loss = self.learn(view, hp, predictor, own, w[1 - own], optimizer, rng, epoch)
-                log["skipped"] += loss is None
-                totals += [] if loss is None else [loss]
-            # With both passes left out there is no loss to tell; the mean is then over nothing.
-            log["loss"] = sum(totals) / max(1, len(totals))
-            on_epoch("train", epoch, predictor, **log)
+            passes = [
+                self.learn(view, hp, predictor, own, w[1 - own], optimizer, rng, epoch)
+                for own, optimizer in enumerate(optimizers)
+            ]  # the losses of each network's updates
+            state.values["updates"] += len(passes[0])
+            means = [sum(losses) / len(losses) for losses in passes if losses]
+            on_epoch(
+                "train",
+                epoch,
+                predictor,
+                # With both passes left out there is no loss to tell.
+                loss=sum(means) / max(1, len(means)),
+                clean=float((w > hp.threshold).float().mean()),
+                skipped=float(len(passes) - len(means)),
+            )
         return predictor
 
     def learn(
@@ -126,7 +134,7 @@ class DivideMix:
         optimizer: torch.optim.Optimizer,
         rng: RandomState,
         epoch: int,
-    ) -> float | None:
+    ) -> list[float]:
         """One semi-supervised pass of one network, as long as the clean part lasts.
 
         Args:
@@ -135,7 +143,7 @@ class DivideMix:
             epoch: From 1, for the ramp of the unlabelled loss.
 
         Returns:
-            The mean loss, or None where a part has fewer than a batch of videos.
+            The loss of every update; none where a part has fewer than a batch of videos.
         """
         net, other = predictor.nets[own], predictor.nets[1 - own]
         clean, unclean = (
@@ -143,10 +151,10 @@ class DivideMix:
         )
         steps = len(clean) // hp.batch_size
         if steps == 0 or len(unclean) < hp.batch_size:
-            return None
+            return []
         stream = f"divide/{own}"
         labels = F.one_hot(view.labels, len(view.classes)).float()  # (N, K)
-        total = 0.0
+        found = []
         pairs = zip(
             two_clip_batches(view, clean, hp.batch_size, steps, rng, f"{stream}/clean"),
             two_clip_batches(view, unclean, hp.batch_size, steps, rng, f"{stream}/unclean"),
@@ -175,8 +183,8 @@ class DivideMix:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += float(loss.detach())
-        return total / steps
+            found.append(float(loss.detach()))
+        return found
 
     def build(
         self, widths: dict[str, int], classes: tuple[str, ...], hp: DivideMixHyperparameters

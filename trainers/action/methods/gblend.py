@@ -97,7 +97,8 @@ class GBlend:
     needs = frozenset()
     supervision = "noisy"
     selections: ClassVar = {"estimate": Selection("clip@1"), "train": Selection("clip@1")}
-    released = True
+    # Its code trains whole backbones with constant weights: --blend constant.
+    released = False
     hyperparameters = GBlendHyperparameters
 
     def fit(
@@ -140,6 +141,7 @@ class GBlend:
                     totals += losses.detach()
                 log = {"loss": float(weights @ totals) / steps}
                 log |= _named("loss", totals / steps) | _named("w", weights)
+                state.values["updates"] = epoch * steps  # of the network that predicts
                 on_epoch("train", epoch, predictor, **log)
         return predictor
 

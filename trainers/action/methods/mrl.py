@@ -88,7 +88,8 @@ class MRL:
     needs = frozenset()
     supervision = "noisy"
     selections: ClassVar = {"train": Selection("clip@1")}
-    released = True
+    # Its code differs in widths and rates, which are options.
+    released = False
     hyperparameters = MRLHyperparameters
 
     def fit(
