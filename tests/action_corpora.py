@@ -26,6 +26,7 @@ def write_action_corpus(
     clips: int = 3,
     failed: Collection[str] = (),
     deaf: Collection[str] = (),
+    dataset: str = "made",
 ) -> tuple[Path, Path]:
     """Writes a clean multiclass corpus whose features carry signal; two videos make a group.
 
@@ -35,6 +36,7 @@ def write_action_corpus(
         clips: Of each video.
         failed: Rows without a visual feature.
         deaf: Rows without an audio feature.
+        dataset: Its name.
 
     Returns:
         The manifest and the store.
@@ -50,7 +52,7 @@ def write_action_corpus(
             )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     manifest = write_manifest(
-        Manifest(Header("made", "multiclass", names), tuple(rows)), folder / "made.jsonl"
+        Manifest(Header(dataset, "multiclass", names), tuple(rows)), folder / "made.jsonl"
     )
     store = Store(folder / "store")
     inputs = make_inputs(np.array(labels), seed=7, clips=clips)

@@ -93,7 +93,8 @@ def make_view(
 
 def small_settings(name: str, **values: Any) -> Any:
     """A method's hyper-parameters at a width and length that tests can afford."""
-    return small(METHODS.get(name).hyperparameters, SMALL | OWN.get(name, {}), **values)
+    own = {} if "epochs" in values else OWN.get(name, {})
+    return small(METHODS.get(name).hyperparameters, SMALL | own, **values)
 
 
 def fit(name: str, view: TrainView, hp: Any, seed: int = 0, **options: Any) -> Any:

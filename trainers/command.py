@@ -89,6 +89,13 @@ def parse(
     common = {action.dest for action in parser._actions}
     if name is not None:
         add_options(parser, registry.get(name).hyperparameters, skip=skip)
+    if name is None:
+        _, rest = parser.parse_known_args(argv)
+        if rest and rest[0].startswith("--"):
+            raise UserError(
+                f"Without a method there is no option {rest[0].split('=')[0]!r}; if it is a "
+                "method's own, name that with --method (--list-methods shows them)."
+            )
     args = parser.parse_args(argv)
     # Hyper-parameters are what the method's own dataclass added and the user has given.
     args.values = {k: v for k, v in vars(args).items() if k not in common | {"values"}}

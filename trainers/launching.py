@@ -65,7 +65,13 @@ def refuse_released(method: Any, values: Mapping[str, Any]) -> None:
 
 
 def scheduled(
-    method: Any, values: Mapping[str, Any], schedule: str, n: int, *, updates: int
+    method: Any,
+    values: Mapping[str, Any],
+    schedule: str,
+    n: int,
+    *,
+    updates: int,
+    dataset: str = "",
 ) -> Any:
     """A method's hyper-parameters: defaults, then the schedule, then what was given.
 
@@ -75,11 +81,12 @@ def scheduled(
         schedule: ``"paper"`` or ``"demo"``.
         n: Training rows.
         updates: What the demo schedule aims at.
+        dataset: Papers have other settings for some.
 
     Raises:
         UserError: If a value is refused.
     """
-    hp = method.hyperparameters()
+    hp = method.hyperparameters.published(dataset)
     if schedule == "demo":
         hp = demo_schedule(hp, n, updates=updates)
     return resolve(hp, values)
@@ -111,7 +118,7 @@ def run_seeds(
         quiet: Whether to keep progress to itself.
     """
     runs = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):  # the same run twice is no second seed
         echo = None if quiet else Echo(f"{method} seed {seed}", metric, title)
         runs.append(train(seed, echo))
         if echo is not None:

@@ -70,12 +70,14 @@ def _train(args: argparse.Namespace) -> int:
 
 def _print_results(results: list[dict[str, Any]]) -> None:
     first = results[0]
-    for epoch in ("last", "selected", "oracle"):
+    validated = first["selection"]["value"] is not None
+    for epoch in ("last", "selected", "oracle") if validated else ("last", "oracle"):
         print(render(results_sheet(results, epoch=epoch)))
+    how = f"selected by validation {first['selection']['metric']}"
     print(
         f"data {first['dataset']}, {first['train_videos']} training videos of {first['classes']} "
         f"classes, schedule {first['schedule']} ({first['passes']} passes, {first['updates']} "
-        f"updates); selected by validation {first['selection']['metric']}"
+        f"updates); {how if validated else 'no validation videos, so no epoch is selected'}"
     )
 
 

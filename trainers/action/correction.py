@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +39,7 @@ class CorrectionHyperparameters(ActionHyperparameters):
     """Settings of warm-up, votes and hybrid loss; defaults are the paper's for UCF101."""
 
     warmup: int = option(2, "epochs of plain cross-entropy first", unit="epochs", low=0)
-    neighbor_count: int = option(
-        16, "videos that are near another (the paper: 32 for Kinetics)", low=1
-    )
+    neighbor_count: int = option(16, "videos that are near another (Kinetics: 32)", low=1)
     knn: int | None = option(None, "videos that vote; none: as --neighbor-count", low=1)
     ties: str = option(
         "similarity", "of equally frequent labels the more similar or the first wins", choices=TIES
@@ -57,6 +56,20 @@ class CorrectionHyperparameters(ActionHyperparameters):
         super().__post_init__()
         if self.alpha not in ("linear", "step"):
             _constant(self.alpha)
+
+    @classmethod
+    def published(cls, dataset: str) -> Self:
+        """32 near videos for Kinetics and sets drawn from it, 16 elsewhere."""
+        return cls(neighbor_count=32) if "kinetics" in dataset.lower() else cls()
+
+    def check(self, view: TrainView) -> None:
+        """Refuses a warm-up that leaves no round."""
+        super().check(view)
+        if 0 < self.epochs <= self.warmup:
+            raise UserError(
+                f"--warmup {self.warmup} leaves none of {self.epochs} epochs to correct labels in; "
+                "lower it, or raise --epochs."
+            )
 
     def rounds(self) -> int:
         """Rounds after the warm-up."""

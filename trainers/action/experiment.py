@@ -96,7 +96,14 @@ class Experiment:
         )
         if (note := describe_failed(data.failed, self.missing)) and not self.quiet:
             print(note, file=sys.stderr)
-        hp = scheduled(method, self.values, schedule, len(data.view), updates=self.updates)
+        hp = scheduled(
+            method,
+            self.values,
+            schedule,
+            len(data.view),
+            updates=self.updates,
+            dataset=self.manifest.header.dataset,
+        )
         hp.check(data.view)
 
         def train_seed(seed: int, report: Report | None) -> Run:

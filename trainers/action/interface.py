@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -185,6 +185,11 @@ class Hyperparameters:
     specification's where backbones are frozen. Fields counted in epochs carry
     ``metadata={"unit": "epochs"}`` so that the demo schedule can scale them.
     """
+
+    @classmethod
+    def published(cls, dataset: str) -> Self:
+        """The defaults as the paper has them for a data set, by the name in its manifest."""
+        return cls()
 
     def steps_per_epoch(self, n: int) -> int:
         """Updates in one pass over ``n`` training videos."""

@@ -200,12 +200,15 @@ def _results(
     seconds: float,
 ) -> dict[str, Any]:
     """The content of ``results.json``; see README, "Results"."""
+    selection = book.selection()
+    # Without validation videos no epoch is better than another.
+    selected = blank_metrics() if selection["value"] is None else scores["selected"]["test"]
     passes, steps = settings.hp.passes(), settings.hp.steps_per_epoch(len(data.view))
     metrics: dict[str, Any] = {
         "val": dict(scores["selected"]["val"]),
         "test": {
             "last": dict(scores["last"]["test"]),
-            "selected": dict(scores["selected"]["test"]),
+            "selected": dict(selected),
             "oracle": book.oracle.metrics or blank_metrics(),
         },
     }

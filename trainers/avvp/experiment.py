@@ -101,7 +101,14 @@ class Experiment:
         )
         if (note := describe_failed(data.failed, self.missing)) and not self.quiet:
             print(note, file=sys.stderr)
-        hp = scheduled(method, values, schedule, len(data.view), updates=self.updates)
+        hp = scheduled(
+            method,
+            values,
+            schedule,
+            len(data.view),
+            updates=self.updates,
+            dataset=self.manifest.header.dataset,
+        )
 
         def train_seed(seed: int, report: Report | None) -> Run:
             settings = Settings(

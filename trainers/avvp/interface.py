@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -168,6 +168,11 @@ class Hyperparameters:
     Fields become options (``--lr``, ``--batch-size``), defaults are the paper's. Fields counted in
     epochs carry ``metadata={"unit": "epochs"}`` so that the demo schedule can scale them.
     """
+
+    @classmethod
+    def published(cls, dataset: str) -> Self:
+        """The defaults as the paper has them for a data set, by the name in its manifest."""
+        return cls()
 
     def steps_per_epoch(self, n: int) -> int:
         """Updates in one epoch over ``n`` training clips."""

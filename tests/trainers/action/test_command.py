@@ -256,13 +256,39 @@ def test_no_noise_and_nothing_but_noise_can_be_trained_on(
         assert "detect/label/auroc" not in results["metrics"].get("train", {})
 
 
-def test_without_validation_the_last_epoch_is_the_selected_one(tmp_path: Path) -> None:
+def test_without_validation_no_epoch_is_selected(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     corpus = write_action_corpus(tmp_path, sizes=(24, 0, 10))
     assert _train(corpus, tmp_path / "runs", "--method", "ce", *SMALL) == 0
+    out = capsys.readouterr().out
+    assert "no validation videos" in out
+    assert "selected epoch" not in out
     results = _results(tmp_path / "runs")
     assert set(results["metrics"]["val"].values()) == {None}
-    assert results["selection"]["epoch"] == 3
-    assert results["metrics"]["test"]["selected"] == results["metrics"]["test"]["last"]
+    assert set(results["metrics"]["test"]["selected"].values()) == {None}
+    assert results["metrics"]["test"]["last"]["clip@1"] > 0
+    saved = torch.load(_only(tmp_path / "runs") / "checkpoint.pt", weights_only=True)
+    for name, value in saved["last"].items():
+        assert torch.equal(saved["selected"][name], value), "either may be loaded"
+
+
+@pytest.mark.parametrize(("dataset", "near"), [("mini-kinetics-10", 32), ("ucf101-51", 16)])
+def test_kinetics_has_the_papers_number_of_neighbours(
+    dataset: str, near: int, tmp_path: Path
+) -> None:
+    corpus = write_action_corpus(tmp_path / "corpus", dataset=dataset)
+    for name, wanted, options in (("a", near, []), ("b", 5, ["--neighbor-count", "5"])):
+        _train(corpus, tmp_path / name, "--method", "xdc_star", *SMALL, *options)
+        config = json.loads((_only(tmp_path / name) / "config.json").read_text())
+        assert config["hyperparameters"]["neighbor_count"] == wanted
+
+
+def test_a_seed_named_twice_is_one_run(
+    corpus: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert _train(corpus, tmp_path, "--method", "ce", *SMALL, "--seed", "1", "1") == 0
+    assert capsys.readouterr().out.count("written:") == 1
 
 
 def test_the_report_has_tables_of_every_format_and_a_comparison(
@@ -305,7 +331,12 @@ def test_the_report_has_tables_of_every_format_and_a_comparison(
         (["--method", "ce", *FEATURES, "--detect-every", "-1"], "--detect-every -1"),
         (["--method", "ce", "--device", "tpu9"], "no device"),
         (["--method", "ntl", *FEATURES, "--batch-size", "4"], "--queue"),
+        (
+            ["--method", "ntl", *FEATURES, "--batch-size", "8", "--epochs", "3", "--warmup", "3"],
+            "warmup 3 leaves none",
+        ),
         ([], "--list-methods"),
+        (["--epochs", "2"], "no option '--epochs'; .* --method"),
         (["--evaluate"], "--checkpoint FILE"),
         (["--evaluate", "--checkpoint", "nowhere.pt"], "no checkpoint"),
     ],
