@@ -118,9 +118,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code; user errors print one sentence."""
+    code: Any = DONE
     try:
         code = main()
-        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = USER_ERROR
@@ -131,6 +131,19 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = 130
     except BrokenPipeError:
         # The reader (head, less) went away: not an error, and nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+        _drop_output()
+    except SystemExit as end:
+        # Where rich was printing, it has ended the process by itself, with code 1.
+        code = DONE if isinstance(end.__context__, BrokenPipeError) else end.code
+    try:
+        # Not None: standard output may be closed from the beginning (>&-).
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Sends what is still to be printed nowhere, or Python would try it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["MEDIA_STATUSES", "MediaError", "UserError", "printable", "unknown_name"]
+__all__ = [
+    "MEDIA_STATUSES",
+    "MediaError",
+    "UserError",
+    "WriteError",
+    "printable",
+    "unknown_name",
+]
 
 MEDIA_STATUSES = (
     "ok",
@@ -24,6 +31,20 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with code 1 (see `pipeline.cli.run`).
     """
+
+
+class WriteError(UserError, OSError):
+    """A file that cannot be written; made of errno, reason and the file's name.
+
+    It is an `OSError` as well: callers that know a better remedy, or can do without the file,
+    catch it as one.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"{printable(str(self.filename))} cannot be written ({self.strerror}); free some "
+            "space, mend the permissions or choose another place."
+        )
 
 
 class MediaError(Exception):

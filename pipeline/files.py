@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import WriteError
+
 try:
     import fcntl
 except ImportError:  # Not a POSIX system; appends of a few lines are whole there in practice.
@@ -136,10 +138,31 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        WriteError: If it cannot be written; the old content is then still there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data
+    try:
+        _replace(path, payload)
+    except OSError as error:
+        # Named after the file that was wanted: the temporary one is gone, and some have no name.
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
+    return path
+
+
+def _replace(path: Path, payload: bytes) -> None:
+    """Writes a temporary file and renames it.
+
+    Raises:
+        OSError: If a step fails; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # A file stands where a folder should: that it exists would explain nothing.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -155,7 +178,6 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
-    return path
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,27 @@ def _import_ucf101(options: argparse.Namespace) -> int:
         show=_show,
     )
     if result.sound:
-        kept = result.manifest.classes
-        for name, (heard, there) in result.sound.items():
-            verdict = "kept" if name in kept else "left out"
-            print(f"{verdict}: {name}, {heard} of {there} videos with sound")
-        usual = set(read_classes(SOUND_CLASSES))
-        print_list(f"classes with sound that {SOUND_CLASSES} lacks", sorted(set(kept) - usual))
-        print_list(f"classes of {SOUND_CLASSES} without sound", sorted(usual - set(kept)))
+        _report_sound(result.sound, set(result.manifest.classes))
     _report(result.manifest, result.notes.lines())
     return DONE
+
+
+def _report_sound(sound: Mapping[str, tuple[int, int]], kept: Set[str]) -> None:
+    """Prints which classes were kept for their sound.
+
+    Args:
+        sound: By class, videos with an audio track and videos that are there.
+        kept: Classes that were kept.
+    """
+    for name, (heard, there) in sound.items():
+        verdict = "kept" if name in kept else "left out"
+        share = f"{heard} of {there} videos with sound" if there else "none of its videos is there"
+        print(f"{verdict}: {name}, {share}")
+    usual = set(read_classes(SOUND_CLASSES))
+    probed = {name for name, (_, there) in sound.items() if there}
+    print_list(f"classes with sound that {SOUND_CLASSES} lacks", sorted(kept - usual))
+    print_list(f"classes of {SOUND_CLASSES} without sound", sorted(usual & probed - kept))
+    print_list(f"classes of {SOUND_CLASSES} without videos", sorted(usual - probed))
 
 
 def _import_kinetics(options: argparse.Namespace) -> int:

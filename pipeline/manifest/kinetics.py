@@ -114,6 +114,11 @@ def import_kinetics(
     _check(train_per_class, val_per_class, validation_as, absent, videos)
     out, notes = Path(out), Notes()
     clips = _unrepeated((clip for table in tables for clip in _read(Path(table))), notes)
+    if not clips:
+        given = ", ".join(Path(table).name for table in tables)
+        raise UserError(
+            f"There is no clip in {given}, only the header; give tables that hold some."
+        )
     names = _class_order(clips, classes)
     wanted = set(names)
     clips = _assign([clip for clip in clips if clip.label in wanted], validation_as, notes)

@@ -52,13 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=options.seed,
         pool=options.pool and read_manifest(options.pool),
     )
-    print_injection(injection)
     if options.dry_run:
+        print_injection(injection)
         print("nothing was written (--dry-run)")
         return DONE
     if options.pool is not None and options.pool.resolve() == options.out.resolve():
         raise UserError(f"Writing {options.out} would overwrite the pool; give another --out.")
+    # Before the report: a reader that goes away while it is printed ends the process.
     out = write_noisy(injection, options.out)
+    print_injection(injection)
     print(f"wrote {out} and {truth_path(out).name}")
     return DONE
 

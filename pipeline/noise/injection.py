@@ -119,9 +119,13 @@ def write_noisy(injection: Injection, out: Path | str) -> Path:
     """Writes a noisy manifest and its truth beside it.
 
     Raises:
-        UserError: If a file of the parent would be overwritten.
+        UserError: If a file of the parent would be overwritten, or one cannot be written.
     """
     out = Path(out)
+    # Checked before anything is written, or a truth without its manifest would stay behind.
+    for path in (out, truth_path(out)):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give --out the name of a file.")
     parent = injection.manifest.path
     if parent is not None:
         taken = {path.resolve() for path in (parent, truth_path(parent))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -174,7 +174,25 @@ class Transition:
             # Over the last sum, so that rounding can never lead past the last class with a share.
             steps = cumulated[c] / cumulated[c, -1]
             new[rows] = np.searchsorted(steps, uniform[rows], side="right")
-        return _relabelled(task, task.choose(old), new)
+        change = _relabelled(task, task.choose(old), new)
+        return replace(change, details={"nominal": self._nominal(task)})
+
+    def _nominal(self, task: Task) -> dict[str, Any]:
+        """The share of rows that get another label: of those drawn, what the matrix states.
+
+        The rate itself, which the header records too, says only how many are drawn.
+        """
+        classes, counts = task.training.classes, task.training.holding
+        matrix = check_matrix(self.matrix, classes)
+        # 1 - diagonal, without its rounding: 1 - 0.9 is 0.09999999999999998.
+        off = matrix.sum(axis=1, where=~np.eye(len(classes), dtype=bool))
+        rate, by_class = task.nominal.rate or 0.0, task.nominal.by_class
+        drawn = np.array([rate if by_class is None else by_class[name] for name in classes])
+        shares = drawn * np.minimum(off, 1)
+        return {
+            "overall": float(shares @ counts / counts.sum()),
+            "per_class": dict(zip(classes, shares.tolist(), strict=True)),
+        }
 
 
 def check_matrix(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest, Row
@@ -23,7 +24,8 @@ def append_pool(manifest: Manifest, pool: Manifest) -> Manifest:
         pool: Lends them; its splits do not matter.
 
     Raises:
-        UserError: If it has no rows, or an id or a source stands in the manifest already.
+        UserError: If it has no rows, or an id, a source or a video file stands in the manifest
+            already; what lends audio there anyway, split pool, may stand in both.
     """
     if not len(pool):
         raise UserError(f"The pool {_name(pool)} has no rows; give a manifest that has some.")
@@ -41,7 +43,42 @@ def append_pool(manifest: Manifest, pool: Manifest) -> Manifest:
                 f"The id {row.id!r} of the pool {_name(pool)} is taken in "
                 f"{_name(manifest)}; rename the pool's rows."
             )
+    _check_files(manifest, pool)
     return manifest.with_rows((*manifest.rows, *rows))
+
+
+def _check_files(manifest: Manifest, pool: Manifest) -> None:
+    """Refuses files of training or evaluation: sources are named in each manifest's own way."""
+    locate, locate_lent = _Files(manifest.media_root), _Files(pool.media_root)
+    taken = {locate(row.video): row for row in manifest if row.video and row.split != "pool"}
+    for row in pool:
+        same = taken.get(locate_lent(row.video)) if row.video else None
+        if same is not None:
+            raise UserError(
+                f"The video {row.video!r} of the pool {_name(pool)} is that of the row "
+                f"{same.id!r} in split {same.split} too; take its rows out of the pool."
+            )
+
+
+class _Files:
+    """Where videos lie, so that a file has one name however it is reached; none need exist.
+
+    Args:
+        root: What relative names start from.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, video: str) -> str:
+        # Folders are resolved once each: a corpus has a thousand files in one.
+        folder, name = os.path.split(self._root / video)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        path = os.path.join(self._folders[folder], name)
+        # Splits are often folders of links into one folder of all videos.
+        return os.path.normcase(os.path.realpath(path) if os.path.islink(path) else path)
 
 
 def _as_pool(row: Row, manifest: Manifest, pool: Manifest, classes: frozenset[str]) -> Row:

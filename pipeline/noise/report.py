@@ -22,11 +22,12 @@ def print_injection(injection: Injection, stream: TextIO | None = None) -> None:
     if not console.is_terminal:
         console.width = 160
     entry = injection.entry
+    nominal = entry.get("nominal", {}).get("overall", entry["rate"])
     options = ", ".join(f"{k}={_text(v)}" for k, v in entry["options"].items() if v is not None)
     console.print(f"{entry['kind']}{f' ({options})' if options else ''}, seed {entry['seed']}")
     console.print(
         f"{entry['changed']} of {entry['rows']} training rows changed, {entry['count']} drawn: "
-        f"{_percent(entry['realised']['overall'])} for a nominal {_percent(entry['rate'])}"
+        f"{_percent(entry['realised']['overall'])} for a nominal {_percent(nominal)}"
     )
     if "overlap" in entry:
         cells = ", ".join(f"{name} {count}" for name, count in entry["overlap"].items())
@@ -50,9 +51,9 @@ def _print_classes(injection: Injection, console: Console) -> None:
     table.add_column("class", no_wrap=True)
     for title in ("nominal", "realised"):
         table.add_column(title, justify="right")
+    nominal = entry["nominal"]["per_class"] if "nominal" in entry else entry.get("rates", {})
     for name in list(shares)[:SHOWN]:
-        nominal = entry.get("rates", {}).get(name, entry["rate"])
-        table.add_row(name, _percent(nominal), _percent(shares[name]))
+        table.add_row(name, _percent(nominal.get(name, entry["rate"])), _percent(shares[name]))
     console.print(table)
     if len(shares) > SHOWN:
         console.print(f"and {len(shares) - SHOWN} more classes; the manifest's header has them all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def read_matrix(path: Path | str, classes: Sequence[str]) -> np.ndarray:
         UserError: If names do not fit, or it is no transition matrix; names the row and its sum.
     """
     path = Path(path)
-    cells = _json_cells(path) if _is_json(path) else _csv_cells(path)
+    cells = _json_cells(path) if _is_json(path) else _csv_cells(path, classes)
     column = {name: c for c, name in enumerate(classes)}
     for name in (*cells, *(other for row in cells.values() for other in row)):
         if name not in column:
@@ -138,17 +139,32 @@ def _json_cells(path: Path) -> dict[str, dict[str, Any]]:
     return value
 
 
-def _csv_cells(path: Path) -> dict[str, dict[str, Any]]:
+def _csv_cells(path: Path, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     lines = _read_csv(path)
     if not lines:
         raise UserError(f"{path.name} is empty; its first line names the columns.")
     names = lines[0][1:]
+    if any(_are_numbers(place, classes) for place in (names, [line[0] for line in lines[1:]])):
+        raise UserError(
+            f"{path.name} has numbers where its first line and its first column must name the "
+            "classes; add a line of class names above the matrix and a column of them before it."
+        )
     if len(lines) - 1 != len(names):
         raise UserError(
             f"{path.name} has {len(names)} columns and {len(lines) - 1} rows; "
             "the matrix must be square."
         )
     return _named(path, names, ((line[0], line[1:]) for line in lines[1:]))
+
+
+def _are_numbers(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether what stands in the place of names are numbers, and not classes called so."""
+    if set(names) <= set(classes) and len(set(names)) == len(names):
+        return False
+    try:
+        return all(math.isfinite(float(name)) for name in names)
+    except ValueError:
+        return False
 
 
 def _named(path: Path, names: Sequence[str], rows: Any) -> dict[str, dict[str, Any]]:

@@ -56,16 +56,31 @@ def read_truth(path: Path | str) -> Truth:
                 try:
                     entry = json.loads(line)
                     truth[entry["id"]] = entry
+                    wrong = next((field for field in FIELDS if not _fits(field, entry)), None)
                 except (ValueError, KeyError, TypeError) as error:
                     raise UserError(
                         f"{path.name} line {number} is no truth entry; make the manifest again."
                     ) from error
+                if wrong is not None:
+                    must = "an id" if wrong == "audio_id" else "a list of class names"
+                    raise UserError(
+                        f"{path.name} line {number}: {wrong} must be {must}, this is "
+                        f"{entry[wrong]!r:.40}; make the manifest again."
+                    )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"The truth {path} cannot be read ({error}); put the file that was written with the "
             "manifest beside it."
         ) from error
     return truth
+
+
+def _fits(field: str, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry leaves a field out or gives it a value of the right type."""
+    value = entry.get(field, [])
+    if field == "audio_id":
+        return field not in entry or isinstance(value, str)
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def write_truth(truth: Truth, path: Path | str) -> Path:

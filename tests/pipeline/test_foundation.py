@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import pickle
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -19,6 +22,8 @@ from pipeline.files import canonical_json, file_digest, object_digest, write_ato
 from pipeline.grid import SegmentGrid, join_steps
 from pipeline.progress import Progress
 from pipeline.registry import Registry
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_media_errors_survive_pickling_and_refuse_unknown_statuses() -> None:
@@ -44,6 +49,41 @@ def test_write_atomic_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None
         write_atomic(path, 3)  # type: ignore[arg-type]
     assert path.read_text() == "two"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_what_cannot_be_written_is_a_mistake_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path, reason in (
+        (tmp_path / "folder", "Is a directory"),
+        (tmp_path / "file" / "a", "Not a directory"),
+        (tmp_path / "file" / "b" / "a", "Not a directory"),
+        (tmp_path / ("a" * 300), "File name too long"),
+    ):
+        with pytest.raises(UserError) as told:
+            write_atomic(path, "text")
+        assert str(told.value).startswith(f"{path} cannot be written ({reason}); free some space")
+        # Callers that can do without the file, or know a better remedy, catch it as what it is.
+        assert isinstance(told.value, OSError)
+        assert told.value.strerror == reason
+        again = pickle.loads(pickle.dumps(told.value))
+        assert (type(again), str(again)) == (type(told.value), str(told.value))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_is_named_after_the_file_and_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_atomic(tmp_path / "a.txt", "one")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(No space left on device\)"):
+        write_atomic(path, "two")
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_digests_do_not_depend_on_key_order(tmp_path: Path) -> None:
@@ -123,6 +163,45 @@ def test_user_errors_end_with_one_sentence_and_code_1(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as end:
         run(lambda: PARTIAL)
     assert end.value.code == 2
+
+
+GONE = {
+    "print": ("print('x')\n    return 2", 2),
+    "much": ("print('x' * 10**6)\n    return 0", 0),
+    "rich": ("Console().print('x')\n    return 2", 0),
+    "help": ("Parser(prog='x').parse_args(['--help'])", 0),
+    "mistake": ("print('x')\n    raise UserError('Do this.')", 1),
+    "exit": ("raise SystemExit(3)", 3),
+}
+"""What a command does, and the exit code where nobody reads what it prints."""
+
+
+@pytest.mark.parametrize("case", GONE)
+def test_a_reader_that_goes_away_changes_no_exit_code(case: str) -> None:
+    body, code = GONE[case]
+    lines = ["from rich.console import Console", "from pipeline.cli import Parser, run"]
+    lines += ["from pipeline.errors import UserError", f"def main():\n    {body}", "run(main)"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Where every print is written at once, the first one ends the command, whose code is then 0.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, "error: Do this.\n" if code == 1 else "")
+
+
+def test_a_command_runs_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as end:
+        run(lambda: PARTIAL)
+    assert end.value.code == PARTIAL
 
 
 def test_frames_are_sampled_at_the_middle_of_their_slots() -> None:

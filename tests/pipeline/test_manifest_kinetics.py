@@ -133,6 +133,14 @@ def test_broken_lines_are_named(tables: list[Path], line: str, told: str) -> Non
     assert not more.with_name("m.jsonl").exists()
 
 
+def test_tables_without_a_clip_are_refused(tables: list[Path]) -> None:
+    empty = _table(tables[0].with_name("empty.csv"), [])
+    with pytest.raises(UserError, match=r"There is no clip in empty\.csv, only the header; give"):
+        _import([empty])
+    assert not empty.with_name("m.jsonl").exists()
+    assert len(_import([empty, *tables])) == 51
+
+
 def test_columns_in_any_order_and_more_of_them(tmp_path: Path) -> None:
     header = "is_cc,split,time_end,time_start,youtube_id,Label"
     table = _table(

@@ -135,8 +135,27 @@ def test_classes_with_sound_are_found_by_probing(
     assert "kept: Hammering, 8 of 8 videos with sound" in printed
     assert "left out: Archery, 1 of 8 videos with sound" in printed
     assert "left out: HammerThrow, 0 of 8 videos with sound" in printed
-    assert "49 classes of ucf101/sound_classes without sound" in printed
+    assert "2 classes of ucf101/sound_classes without sound" in printed
+    assert "47 classes of ucf101/sound_classes without videos" in printed
     assert "train 12, test 4; 2 classes" in printed
+
+
+def test_classes_without_videos_are_not_called_silent(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _lists(tmp_path)
+    for label in ("Hammering", "HammerThrow"):
+        (tmp_path / "UCF-101" / label).mkdir(parents=True)
+        for path in (media / "UCF-101" / label).iterdir():
+            (tmp_path / "UCF-101" / label / path.name).symlink_to(path)
+    out = tmp_path / "m.jsonl"
+    assert main(["import-ucf101", str(tmp_path), "--out", str(out), "--with-sound"]) == 0
+    assert read_manifest(out).classes == ("Hammering",)
+    printed = capsys.readouterr().out
+    assert "left out: Archery, none of its videos is there\n" in printed
+    assert "left out: HammerThrow, 0 of 8 videos with sound\n" in printed
+    assert "1 classes of ucf101/sound_classes without sound:\n  HammerThrow\n" in printed
+    assert "49 classes of ucf101/sound_classes without videos:\n" in printed
 
 
 def test_the_shipped_list_needs_no_probing(folder: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_derangement_is_exact_and_one_cycle(n: int, rate: float, label_type: str
     manifest = make_manifest(n, label_type=label_type, seed=seed)
     m = whole(rate, n)
     if m == 1:
-        with pytest.raises(UserError, match="cannot exchange audio with itself; use a rate of at"):
+        with pytest.raises(UserError, match="cannot exchange audio with itself; use "):
             inject(manifest, Correspondence(), rate=rate, seed=seed)
         return
     noisy = inject(manifest, Correspondence(), rate=rate, seed=seed)
@@ -238,6 +238,54 @@ def test_pool_is_disjoint_by_source_and_id() -> None:
         inject(manifest, EXTERNAL, rate=0.5, pool=pool_of())
     with pytest.raises(UserError, match="external only"):
         inject(manifest, Correspondence(), rate=0.5, pool=pool_of("x.mp4"))
+
+
+def corpus(folder: Path, root: str, *videos: str, **fields: Any) -> Manifest:
+    """A manifest in a folder of its own, one row a video, sources named after the folder."""
+    rows = tuple(
+        Row(f"{folder.name}{i}", 0, 1, labels=("q",), video=v, group=f"{folder.name}/{i}", **fields)
+        for i, v in enumerate(videos)
+    )
+    return Manifest(Header("m", "multiclass", ("q",), root), rows, folder / "m.jsonl")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_pool_is_disjoint_by_file_whatever_sources_are_called(split: str, tmp_path: Path) -> None:
+    train = corpus(tmp_path / "a", "../ucf/UCF-101", "A/x.avi", "A/y.avi", split="train")
+    other = corpus(tmp_path / "b", "../ucf/UCF-101", "A/z.avi", split=split)
+    manifest = train.with_rows((*train.rows, *other.rows))
+    message = rf"is that of the row 'b0' in split {split} too; take its rows out of the pool"
+    here = (tmp_path / "ucf" / "UCF-101" / "A" / "z.avi").as_posix()
+    for root, video in [("../ucf", "UCF-101/A/z.avi"), ("../ucf/UCF-101/A/../A", "./z.avi"),
+                        (str(tmp_path / "ucf"), "UCF-101/A/z.avi"), (".", here)]:  # fmt: skip
+        pool = corpus(tmp_path / "pool", root, video.replace("z", "w"), video, split="train")
+        with pytest.raises(UserError, match=message):
+            inject(manifest, EXTERNAL, rate=0.5, pool=pool)
+        inject(manifest, EXTERNAL, rate=0.5, pool=pool.with_rows(pool.rows[:1]))
+
+
+def test_links_to_a_file_are_that_file(tmp_path: Path) -> None:
+    (tmp_path / "all" / "A").mkdir(parents=True)
+    (tmp_path / "all" / "A" / "x.avi").touch()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "x.avi").symlink_to("../all/A/x.avi")
+    (tmp_path / "folders").symlink_to("all", target_is_directory=True)
+    manifest = corpus(tmp_path / "m", "../all", "A/x.avi", "A/y.avi", split="train")
+    places = [("../files", "x.avi"), ("../folders", "A/x.avi"), ("..", "folders/A/x.avi")]
+    for root, video in places:
+        pool = corpus(tmp_path / "p", root, video, split="train")
+        with pytest.raises(UserError, match="is that of the row 'm0' in split train"):
+            inject(manifest, EXTERNAL, rate=0.5, pool=pool)
+
+
+def test_files_of_split_pool_and_rows_without_a_video_are_no_clash(tmp_path: Path) -> None:
+    train = corpus(tmp_path / "a", "../v", "x.avi", None, split="train")
+    own = corpus(tmp_path / "b", "../v", "z.avi", split="pool")
+    manifest = train.with_rows((*train.rows, *own.rows))
+    # The corpus' own pool serves as it is, and another manifest may lend the same file.
+    assert inject(manifest, EXTERNAL, rate=1).entry["donors"]["pool"] == 1
+    pool = corpus(tmp_path / "p", "../v", "z.avi", None, split="train")
+    assert inject(manifest, EXTERNAL, rate=1, pool=pool).entry["donors"]["pool"] == 3
 
 
 def test_the_pool_is_part_of_the_noise() -> None:

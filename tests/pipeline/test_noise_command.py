@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,57 @@ def test_a_pool_from_a_file(clean: Path, capsys: pytest.CaptureFixture[str]) -> 
         noise(*common, "--pool", pool, "--out", pool)
     with pytest.raises(UserError, match=r"source 'train/\d+\.mp4' of the pool clean\.jsonl stands"):
         noise(*common, "--pool", clean, "--out", out)
+
+
+def test_the_nominal_rate_of_a_matrix_is_what_stands_off_its_diagonal(
+    clean: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = names(5)
+    rows = {name: {name: 0.75, classes[0]: 0.25} for name in classes[1:]} | {
+        classes[0]: {classes[0]: 1}
+    }
+    matrix = clean.with_name("matrix.json")
+    matrix.write_text(json.dumps(rows))
+    assert noise(clean, "--dry-run", "--kind", "transition", "--matrix", matrix) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {words[0]: words[1:3] for words in lines if words and words[0] in classes}
+    assert shown == {n: ["0.00" if n == classes[0] else "25.00", "%"] for n in classes}
+    kept = sum(row.labels == (classes[0],) for row in read_manifest(clean).split("train"))
+    assert lines[1][-2:] == [f"{(50 - kept) / 50 * 25:.2f}", "%"]
+
+
+def command(clean: Path, out: Path, **streams: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a process of its own."""
+    argv = [sys.executable, "-m", "pipeline.noise", str(clean), "--out", str(out)]
+    argv += ["--kind", "symmetric", "--rate", "0.4"]
+    return subprocess.run(argv, cwd=REPOSITORY, text=True, stderr=subprocess.PIPE, **streams)
+
+
+def test_a_reader_that_goes_away_takes_nothing_with_it(clean: Path) -> None:
+    out = clean.with_name("out.jsonl")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command(clean, out, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(read_manifest(out)) == len(read_manifest(clean))
+    assert len(read_truth(truth_path(out))) == 20
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(clean: Path) -> None:
+    before = sorted(clean.parent.iterdir())
+    folder, below = clean.parent, clean / "below.jsonl"
+    for out, message in (
+        (folder, f"{folder} is a folder; give --out the name of a file."),
+        (
+            below,
+            f"{truth_path(below)} cannot be written (Not a directory); free some space, mend the "
+            "permissions or choose another place.",
+        ),
+    ):
+        done = command(clean, out, stdout=subprocess.PIPE)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
+    assert sorted(clean.parent.iterdir()) == before
 
 
 def test_many_classes_are_cut_in_the_table_only(tmp_path: Path, capsys: Any) -> None:

@@ -328,6 +328,37 @@ def test_a_noisy_parent_needs_its_truth(tmp_path: Path) -> None:
         read_truth(truth)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("labels", 5, r"labels must be a list of class names, this is 5; make"),
+        ("labels", "z0", r"labels must be a list of class names, this is 'z0'; make"),
+        ("labels_audio", [3], r"labels_audio must be a list of class names, this is \[3\]"),
+        ("labels_visual", None, r"labels_visual must be a list of class names, this is None"),
+        ("audio_id", ["train1"], r"audio_id must be an id, this is \['train1'\]"),
+    ],
+)
+def test_values_of_a_truth_have_their_types(
+    key: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    out = write_noisy(inject(make_manifest(), Symmetric(), rate=0.5), tmp_path / "noisy.jsonl")
+    lines = truth_path(out).read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {key: value})
+    truth_path(out).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"noisy\.truth\.jsonl line 3: {message}"):
+        inject(read_manifest(out), Symmetric(), rate=0.5)
+
+
+def test_a_folder_is_no_output_and_nothing_is_written_beside_it(tmp_path: Path) -> None:
+    injection = inject(make_manifest(), Symmetric(), rate=0.5)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "other.truth.jsonl").mkdir()
+    for name in ("out", "other.jsonl"):
+        with pytest.raises(UserError, match="is a folder; give --out the name of a file"):
+            write_noisy(injection, tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.truth.jsonl", "out"]
+
+
 def test_rows_without_any_noise_have_no_truth() -> None:
     header = Header("made", "none", ())
     rows = tuple(Row(str(i), 0, 1, "train", (), audio_id=str(1 - i)) for i in range(2))

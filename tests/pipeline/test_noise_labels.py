@@ -161,6 +161,29 @@ def test_transition_follows_its_matrix() -> None:
             assert abs(pairs[name, other] / have - p) <= 4 * np.sqrt(p * (1 - p) / have)
 
 
+def test_transition_records_what_its_matrix_states() -> None:
+    manifest = make_manifest(200, 4)
+    matrix = np.array([[1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0, 0.7, 0.3], [0.25] * 4])
+    noisy = inject(manifest, Transition(matrix=matrix))
+    have = Counter(label for (label,) in labels_of(manifest).values())
+    stated = dict(zip(names(4), (0, 0.1, 0.3, 0.75), strict=True))
+    assert noisy.entry["nominal"]["per_class"] == stated
+    overall = sum(stated[name] * have[name] for name in stated) / 200
+    assert noisy.entry["nominal"]["overall"] == pytest.approx(overall)
+    # The rate says how many rows are drawn; the id is made of that and the matrix.
+    assert (noisy.entry["rate"], noisy.entry["count"]) == (1, 200)
+    half = inject(manifest, Transition(matrix=matrix), rate=0.5).entry["nominal"]
+    assert half["overall"] == pytest.approx(overall / 2)
+    rates = dict(zip(names(4), (1, 0.5, 0, 0.2), strict=True))
+    mixed = inject(manifest, Transition(matrix=matrix), rates=rates).entry["nominal"]
+    assert mixed["per_class"] == pytest.approx({n: rates[n] * stated[n] for n in rates})
+
+
+def test_the_id_of_transition_noise_stays() -> None:
+    entry = inject(make_manifest(20, 4), Transition(matrix=SOFT), seed=2).entry
+    assert entry["id"] == "d1b1deea5a7b"
+
+
 def test_transition_with_identity_changes_nothing() -> None:
     manifest = make_manifest(50, 4)
     noisy = inject(manifest, Transition(matrix=np.eye(4)))

@@ -94,6 +94,14 @@ def test_matrix_in_class_order(tmp_path: Path, name: str, text: str) -> None:
     np.testing.assert_array_equal(read_matrix(put(tmp_path, text, name), CLASSES), MATRIX)
 
 
+def test_classes_may_be_called_by_numbers(tmp_path: Path) -> None:
+    path = put(tmp_path, ",1,0\n0,0.25,0.75\n1,1,0\n")
+    np.testing.assert_array_equal(read_matrix(path, ("0", "1")), [[0.75, 0.25], [0, 1]])
+    identity = put(tmp_path, "1,0,0\n0,1,0\n0,0,1\n")
+    with pytest.raises(UserError, match="has numbers where its first line"):
+        read_matrix(identity, ("0", "1", "2"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -106,6 +114,10 @@ def test_matrix_in_class_order(tmp_path: Path, name: str, text: str) -> None:
         ("m.csv", "x,a,b\na,1,-\nb,0,1\n", "row 'a', column 'b' is '-', which is no number"),
         ("m.csv", "x,a\na,1\n", "has 1 rows for 2 classes; 'b' has none"),
         ("m.csv", "", "is empty"),
+        ("m.csv", "0.9,0.1\n0.2,0.8\n", "m.csv has numbers where .*; add a line of class names"),
+        ("m.csv", "1,0,0\n0,1,0\n0,0,1\n", "first line and its first column must name the cl"),
+        ("m.csv", "a,b\n0.9,0.1\n0.2,0.8\n", "has numbers where its first line"),
+        ("m.csv", "a,0.9,0.1\nb,0.2,0.8\n", "has numbers where its first line"),
         ("m.json", '{"a": {"a": 1}}', "has 1 rows for 2 classes; 'b' has none"),
         ("m.json", '{"a": {"a": 2, "b": -1}, "b": {"b": 1}}', "Row 'a' .* holds -1"),
         ("m.json", "[[1, 0], [0, 1]]", "must hold classes and matrix"),
