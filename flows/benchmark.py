@@ -2,7 +2,7 @@
 
 python -m flows.benchmark --task action --method ce ntl --noise none symmetric:0.4
 python -m flows.benchmark --task action --method ntl ntl:contrast=ins ce:epochs=118 \\
-    --noise symmetric:0.4+correspondence:0.2 --seed 0 1 2 --format csv --out table.csv
+    --noise symmetric:0.4+correspondence:0.2 --seed 0 1 2 --out table.csv
 python -m flows.benchmark --table ntl-5 --seed 0 1 2
 
 Runs are found, not repeated, and interrupted ones go on; a run that fails leaves the others alone.
@@ -21,23 +21,31 @@ from pathlib import Path
 from typing import Any
 
 from features.cores import available_cores
+from features.store import Store
 from flows.benchmarks.conditions import Condition, Variant
+from flows.benchmarks.experiments import experiments, read_experiment
 from flows.benchmarks.jobs import Job, Outcome, run_jobs
 from flows.benchmarks.noise import noisy_manifest
-from flows.benchmarks.plans import SEEDS, Sweep, experiments, pair_noise_seeds, read_experiment
+from flows.benchmarks.outputs import (
+    check_figure,
+    check_folder,
+    check_out,
+    write_tables,
+)
+from flows.benchmarks.plans import SEEDS, Sweep, pair_noise_seeds
 from flows.benchmarks.tables import cells, comparison_sheet, data_sheet, results_sheet
-from flows.benchmarks.tasks import TASKS, find_task
+from flows.benchmarks.tasks import TASKS, find_task, read_values
 from flows.environment import prepare_prefect, require_server
 from flows.extract import wants_flow
 from pipeline.cli import DONE, PARTIAL, Parser, run
 from pipeline.errors import UserError
-from pipeline.files import runs_dir, store_dir, write_atomic
+from pipeline.files import runs_dir, store_dir
 from pipeline.manifest import read_manifest
 from pipeline.progress import Progress
 from trainers.figures import accuracy_figure, accuracy_lines
 from trainers.launching import choose_device
 from trainers.runs import read_results
-from trainers.tables import FORMATS, render
+from trainers.tables import FORMATS, render, table_format
 
 __all__ = ["as_flow", "main", "prepare", "report", "run_here", "worker_count"]
 
@@ -90,12 +98,16 @@ def prepare(
     if not sweep.variants and not method:
         raise UserError("Choose what to run with --method NAME ... or --table NAME.")
     _check_methods(sweep.task, method)
+    roles = _roles(features or ())
     manifest, store = _inputs(sweep.task, manifest, store)
     rows = read_manifest(manifest)
     sweep = _chosen(
         sweep.on_own_data(rows.header.dataset), method, noise, seed, noise_seed, paired_to
     )
     sweep.check()
+    methods = [variant.method for variant in sweep.variants]
+    find_task(sweep.task).check_data(methods, rows, Store(store), roles)
+    check_folder(runs, "--runs")
     folder = runs / "noise"
     jobs = []
     for training_seed, seed_of_noise in zip(sweep.seeds, sweep.noise_seeds, strict=True):
@@ -111,7 +123,7 @@ def prepare(
                     manifest=str(noisy),
                     store=str(store) if store.is_dir() else None,
                     runs=str(runs),
-                    roles=_roles(features or ()),
+                    roles=roles,
                     schedule=schedule,
                     device=chosen,
                     threads=1 if chosen == "cpu" else None,
@@ -161,6 +173,12 @@ def _chosen(
 def _inputs(task: str, manifest: Path | str | None, store: Path | str | None) -> tuple[Path, Path]:
     if manifest is None:
         return find_task(task).corpus(None if store is None else Path(store))
+    # Also where no method reads features: a store that was named is meant to be there.
+    if store is not None and not Path(store).is_dir():
+        raise UserError(
+            f"There is no feature store at {store}; make one with python -m flows.extract "
+            f"--manifest {manifest} --store {store}, or correct --store."
+        )
     return Path(manifest), store_dir() if store is None else Path(store)
 
 
@@ -244,9 +262,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "store", "features", "runs", "schedule", "device",
         )
     }  # fmt: skip
+    how = table_format(args.format, args.out)
+    if args.out is not None:
+        check_out(args.out, how)
+    if args.figure is not None:
+        check_figure(args.figure)
     sweep, jobs = prepare(**asked)
-    if args.figure is not None and sweep.against is None:
-        raise UserError("--figure draws tables that are figures, such as ntl-figure-6.")
+    if args.figure is not None:
+        _check_points(sweep)
     if wants_flow(args.prefect):
         plain = {k: str(v) if isinstance(v, Path) else v for k, v in asked.items()}
         outcomes = as_flow(**plain, workers=args.workers)
@@ -254,25 +277,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes = run_here(jobs, workers=args.workers)
     on_terminal = args.out is None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
-    _write(report(sweep, outcomes, args.format, width=width), args.out)
+    write_tables(report(sweep, outcomes, how, width=width), args.out, how)
+    code = _say_failures(outcomes)
     if args.figure is not None:
         _draw(sweep, outcomes, args.figure)
-    return _say_failures(outcomes)
+    return code
 
 
-def _write(texts: Sequence[str], out: Path | None) -> None:
-    """Prints tables, or writes them; in CSV, one file holds one table."""
-    if out is None:
-        print("\n".join(texts), end="")
-        return
-    if out.suffix == ".csv":
-        files = [out, out.with_name(f"{out.stem}-paired{out.suffix}")][: len(texts)]
-        parts = list(texts)
-    else:
-        files, parts = [out], ["\n".join(texts)]
-    for path, text in zip(files, parts, strict=True):
-        write_atomic(path, text)
-        print(f"written: {path}")
+def _check_points(sweep: Sweep) -> None:
+    """Looks whether a figure of a sweep would have a line.
+
+    Raises:
+        UserError: If no method has two places on the horizontal axis.
+    """
+    if sweep.against is None:
+        raise UserError("--figure draws tables that are figures, such as ntl-figure-6.")
+    places: dict[str, set[float]] = {}
+    for variant in sweep.variants:
+        given = read_values(sweep.task, variant.method, dict(variant.options))
+        default = find_task(sweep.task).methods().get(variant.method).hyperparameters()
+        try:
+            place = float(given.get(sweep.against, getattr(default, sweep.against, None)))
+        except (TypeError, ValueError):
+            # A schedule, or a method without it: no place on the axis.
+            continue
+        places.setdefault(variant.method, set()).add(place)
+    if not any(len(found) > 1 for found in places.values()):
+        raise UserError(
+            f"--figure needs a method with at least two values of {sweep.against}; name more with "
+            "--method."
+        )
 
 
 def _draw(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> None:
@@ -331,7 +365,7 @@ def _parser() -> Parser:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to train")
     add("--workers", type=int, metavar="N", help="processes (default: one a core)")
     add("--prefect", action="store_true", help="run as a Prefect flow")
-    add("--format", default="text", choices=FORMATS, help="of the tables (default: text)")
+    add("--format", choices=FORMATS, help="of the tables (default: by --out's ending, or text)")
     add("--out", type=Path, metavar="FILE", help="where they go (default: standard output)")
     add("--figure", type=Path, metavar="FILE", help="draw a table that is a figure")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,16 +124,28 @@ class Bookkeeper:
         )
 
     def resume(self, device: torch.device) -> None:
-        """Goes back to the saved point, or to the beginning if there is none."""
+        """Goes back to the saved point, or to the beginning if there is none that can be read."""
         path = self.run.path / "resume.pt"
         if path.exists():
-            saved = torch.load(path, map_location=device, weights_only=True)
-            self.state.load_state_dict(saved["fit"])
-            self.rng.load_state_dict(saved["rng"])
-            self.best = {phase: Best(**best) for phase, best in saved["best"].items()}
-            self.oracle = Best(**saved["oracle"])
-            self.lines = saved["lines"]
-            self.seconds = saved["seconds"]
+            try:
+                saved = torch.load(path, map_location=device, weights_only=True)
+                fit, rng, lines, seconds = (saved[k] for k in ("fit", "rng", "lines", "seconds"))
+                best = {phase: Best(**values) for phase, values in saved["best"].items()}
+                oracle = Best(**saved["oracle"])
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                # A file that was cut or overwritten fails in whatever part of torch meets it.
+                print(
+                    f"{path} cannot be read ({type(error).__name__}); the run starts again from "
+                    "its beginning.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                self.state.load_state_dict(fit)
+                self.rng.load_state_dict(rng)
+                self.best, self.oracle, self.lines, self.seconds = best, oracle, lines, seconds
         self.run.truncate_log(self.lines)
 
     def selection(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ python -m trainers.report runs
 python -m trainers.report runs --paired-to han --metric segment/type
 python -m trainers.report runs/action --paired-to ce --metric clip@1 --epoch last
 python -m trainers.report runs --format markdown --out table.md
+python -m trainers.report runs --paired-to han --format csv --out table.csv
 """
 
 from __future__ import annotations
@@ -18,11 +19,24 @@ from typing import Any
 from pipeline.cli import DONE, Parser, run
 from pipeline.errors import UserError, unknown_name
 from pipeline.files import write_atomic
-from trainers.figures import noise_title
-from trainers.results import SHOWN, cell_identity, group_seeds, noise_ids, paired
+from trainers.results import (
+    SHOWN,
+    by_data,
+    cell_identity,
+    named_groups,
+    noise_ids,
+    noise_title,
+    paired,
+)
 from trainers.runs import find_runs, read_results
-from trainers.sheets import detection_sheet, paired_sheet, results_sheet, variant_names
-from trainers.tables import FORMATS, Sheet, render
+from trainers.sheets import (
+    data_sheet,
+    detection_sheet,
+    paired_data_sheet,
+    paired_sheet,
+    results_sheet,
+)
+from trainers.tables import FORMATS, Sheet, render, table_format
 
 __all__ = ["comparable", "compare", "main", "report_sheets"]
 
@@ -61,68 +75,80 @@ def compare(
         which: See `paired`.
 
     Returns:
-        For each other method, setting and noise: ``method``, ``name`` (with the settings that
-        differ), ``noise`` in words, and what `paired` says.
+        For each other method, setting and noise, by data set, noise and name: ``task``,
+        ``dataset``, ``manifest`` (digest of the clean one), ``data`` in words, ``method``, ``name``
+        (with the settings that differ), ``reference`` (its name), ``noise`` in words, and what
+        `paired` says.
 
     Raises:
         UserError: If the reference has no run, or several configurations of it fit one method.
     """
-    groups = group_seeds(results)
-    names = variant_names(groups)
-    references = [
-        (name, group)
-        for name, group in zip(names, groups, strict=True)
-        if reference in (name, group[0]["method"])
-    ]
-    if not references:
-        raise unknown_name("finished run of a method", reference, {r["method"] for r in results})
-    taken = {name for name, _ in references}
-    rows = []
-    for name, group in zip(names, groups, strict=True):
-        if name in taken:
-            continue
-        fitting = [base for base in references if comparable(group[0], base[1][0])]
-        if not fitting:
-            continue
-        if len(fitting) > 1:
-            choices = ", ".join(repr(base) for base, _ in fitting)
-            raise UserError(
-                f"{len(fitting)} configurations of {reference} fit {name}; name one of them: "
-                f"{choices}."
-            )
-        # A reference without randomness is the same number for every seed.
-        base = fitting[0][1]
-        if not base[0]["updates"]:
-            base = [
-                {**base_run, "seed": r["seed"]}
-                for r in group
-                for base_run in base
-                if noise_ids(base_run) == noise_ids(r)
-            ]
-        found = paired(group, base, metric, epoch=epoch, which=which)
-        noise = noise_title(group[0].get("noise", ()))
-        rows.append({"method": group[0]["method"], "name": name, "noise": noise, **found})
+    rows: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for (task, dataset, root), mine in by_data(results).items():
+        groups = named_groups(mine)
+        known |= {name for name, _ in groups} | {group[0]["method"] for _, group in groups}
+        references = [
+            (name, group) for name, group in groups if reference in (name, group[0]["method"])
+        ]
+        taken = {name for name, _ in references}
+        where = {"task": task, "dataset": dataset, "manifest": root, "data": f"{dataset} ({root})"}
+        for name, group in groups:
+            base = None if name in taken else _reference(name, group, reference, references)
+            if base is None:
+                continue
+            found = paired(group, _by_seed(base[1], group), metric, epoch=epoch, which=which)
+            noise = noise_title(group[0].get("noise", ()))
+            about = {"method": group[0]["method"], "name": name, "reference": base[0]}
+            rows.append({**where, **about, "noise": noise, **found})
+    if reference not in known:
+        raise unknown_name("finished run of a method", reference, known)
     return rows
 
 
-def report_sheets(results: Sequence[dict[str, Any]], *, separate: bool = False) -> list[Sheet]:
-    """The tables of finished runs: by data and epoch, and of noise that was found.
+def _reference(
+    name: str,
+    group: Sequence[dict[str, Any]],
+    reference: str,
+    references: Sequence[tuple[str, list[dict[str, Any]]]],
+) -> tuple[str, list[dict[str, Any]]] | None:
+    """The one reference that has a group's data and noise; None without any."""
+    fitting = [base for base in references if comparable(group[0], base[1][0])]
+    if len(fitting) > 1:
+        choices = ", ".join(repr(base) for base, _ in fitting)
+        raise UserError(
+            f"{len(fitting)} configurations of {reference} fit {name}; name one of them: {choices}."
+        )
+    return fitting[0] if fitting else None
+
+
+def _by_seed(
+    base: Sequence[dict[str, Any]], group: Sequence[dict[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """A reference's results; one without randomness is the same number for every seed."""
+    if base[0]["updates"]:
+        return base
+    return [
+        {**base_run, "seed": result["seed"]}
+        for result in group
+        for base_run in base
+        if noise_ids(base_run) == noise_ids(result)
+    ]
+
+
+def report_sheets(results: Sequence[dict[str, Any]]) -> list[Sheet]:
+    """The tables of finished runs for readers: by data and epoch, and of noise that was found.
 
     Args:
         results: Contents of ``results.json`` files, with identity, of any tasks.
-        separate: See `trainers.sheets.results_sheet`.
     """
     sheets = []
-    by_data: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        root = str(cell_identity(result)["manifest"])
-        by_data.setdefault((result.get("task", "avvp"), result["dataset"], root), []).append(result)
-    for (task, dataset, root), group in by_data.items():
-        where = f"{dataset} ({root}), test"
+    for (task, dataset, root), group in by_data(results).items():
+        where = f"{dataset} ({root})"
         frozen = "frozen features" if any(r["features"] for r in group) else "no features"
         for epoch in ("selected", "last") if task == "avvp" else ("last", "selected", "oracle"):
-            title = f"{where}, {epoch} epoch, percent, {frozen}"
-            sheets.append(results_sheet(group, epoch=epoch, title=title, separate=separate))
+            title = f"{where}, test, {epoch} epoch, percent, {frozen}"
+            sheets.append(results_sheet(group, epoch=epoch, title=title))
         never = [r for r in group if r["updates"] and "metrics_never_visible" in r]
         if never:
             hidden = never[0]["metrics_never_visible"]["class"]
@@ -130,11 +156,12 @@ def report_sheets(results: Sequence[dict[str, Any]], *, separate: bool = False) 
                 results_sheet(
                     never,
                     which="metrics_never_visible",
-                    title=f"the same (selected epoch) with {hidden} deleted from the picture",
-                    separate=separate,
+                    title=f"{where}, the same (selected epoch) with {hidden} deleted from the "
+                    "picture",
+                    among=group,
                 )
             )
-        found = detection_sheet(group, separate=separate)
+        found = detection_sheet(group, among=group)
         if found is not None:
             sheets.append(found)
     return sheets
@@ -177,37 +204,53 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        default="text",
-        help="CSV is for programs: every statistic in a column of its own",
+        help="default: by the ending of --out, or text; csv is for programs; printed, it is one "
+        "table: the comparison where --paired-to asks "
+        "for one, else all results",
     )
-    parser.add_argument("--out", type=Path, help="file to write in place of printing")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write in place of printing; csv writes results there and the comparison "
+        "beside it: FILE.csv and FILE.paired.csv",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
+    how = table_format(args.format, args.out)
     results = [read_results(path) for path in find_runs(args.runs)]
     task, metric = _choose(results, args.metric) if args.paired_to or args.metric else ("", "")
     rows = None
+    filters = args.filter if task == "avvp" else ""
     if args.paired_to:
-        which = "metrics" if args.filter == "own" or task != "avvp" else "metrics_modality"
+        which = "metrics_modality" if filters == "modality" else "metrics"
         epoch = args.epoch or SHOWN[task].epoch
         mine = [r for r in results if r.get("task", "avvp") == task]
         rows = compare(mine, args.paired_to, metric, epoch=epoch, which=which)
     if args.json:
-        return _emit(json.dumps({"results": results, "paired": rows}, indent=1) + "\n", args.out)
-    sheets = report_sheets(results, separate=args.format == "csv")
+        text = json.dumps({"results": results, "paired": rows}, indent=1) + "\n"
+        return _emit([text], args.out)
+    if how == "csv":
+        tables = [render(data_sheet(results), "csv")] if args.out or rows is None else []
+        if rows is not None:
+            tables.append(render(paired_data_sheet(rows, metric, epoch, filters), "csv"))
+        return _emit(tables, args.out)
+    sheets = report_sheets(results)
     if rows is not None:
-        filters = args.filter if task == "avvp" else ""
         sheets.append(paired_sheet(rows, args.paired_to, metric, epoch, filters))
     width = None if args.out or not sys.stdout.isatty() else shutil.get_terminal_size().columns
-    parts = [render(sheet, args.format, **({"width": width} if width else {})) for sheet in sheets]
-    return _emit("\n".join(parts), args.out)
+    return _emit(["\n".join(render(s, how, width=width) for s in sheets)], args.out)
 
 
-def _emit(text: str, out: Path | None) -> int:
+def _emit(texts: Sequence[str], out: Path | None) -> int:
+    """Prints a table, or writes it, and a comparison after it beside it."""
     if out is None:
-        print(text, end="")
-    else:
-        write_atomic(out, text)
-        print(f"written: {out}")
+        print(*texts, sep="", end="")
+        return DONE
+    places = [out, out.with_name(f"{out.stem}.paired{out.suffix}")][: len(texts)]
+    for place, text in zip(places, texts, strict=True):
+        write_atomic(place, text)
+        print(f"written: {place}")
     return DONE
 
 

@@ -129,11 +129,26 @@ def read_results(path: Path) -> dict[str, Any]:
     Returns:
         The results and, under ``identity``, the run's configuration without its seed: what runs
         that may be averaged have in common.
+
+    Raises:
+        UserError: If the folder does not hold what a finished run leaves.
     """
-    results = json.loads((path / "results.json").read_text())
-    config = json.loads((path / "config.json").read_text())
-    results["identity"] = {k: v for k, v in config.items() if k not in ("seed", "paths")}
-    return results
+    read: dict[str, dict[str, Any]] = {}
+    for name, keys in (("results.json", {"method", "seed", "dataset", "metrics"}),
+                       ("config.json", {"seed"})):  # fmt: skip
+        try:
+            read[name] = json.loads((path / name).read_text(encoding="utf-8"))
+            if not isinstance(read[name], dict) or keys - read[name].keys():
+                raise ValueError("it is not what a run writes")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"The run {path} has no usable {name} ({reason}); delete the folder and train "
+                "the run again."
+            ) from error
+    config = read["config.json"]
+    identity = {k: v for k, v in config.items() if k not in ("seed", "paths")}
+    return {**read["results.json"], "identity": identity}
 
 
 def save_torch(value: Any, path: Path) -> None:
@@ -170,13 +185,39 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def find_runs(folders: list[Path]) -> list[Path]:
-    """All finished runs below some folders, sorted.
+    """All finished runs below some folders, sorted; each once.
+
+    A folder that cannot be read is left out, and so is one with the configuration and seed of
+    another; standard error says so.
 
     Raises:
         UserError: If there is none.
     """
-    found = sorted({done.parent for folder in folders for done in folder.rglob("DONE")})
-    if not found:
+    seen: set[Path] = set()
+    first: dict[str, Path] = {}
+    repeated: list[tuple[Path, Path]] = []
+    for path in sorted({done.parent for folder in folders for done in folder.rglob("DONE")}):
+        # One folder may be reached by several names.
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        try:
+            results = read_results(path)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        known = [results["identity"], results["seed"], results.get("noise")]
+        earlier = first.setdefault(object_digest(known), path)
+        if earlier != path:
+            repeated.append((path, earlier))
+    if repeated:
+        path, earlier = repeated[0]
+        more = f"; so are {len(repeated) - 1} more folders" if len(repeated) > 1 else ""
+        print(
+            f"counted once: {path} is the same configuration and seed as {earlier}{more}.",
+            file=sys.stderr,
+        )
+    if not first:
         names = ", ".join(str(folder) for folder in folders)
         raise UserError(f"There is no finished run in {names}; train one or name another folder.")
-    return found
+    return list(first.values())

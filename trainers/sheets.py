@@ -7,19 +7,28 @@ id, passes over the data, seconds, and what the method uses beyond noisy labels.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from trainers.figures import noise_title
-from trainers.results import group_seeds, noise_ids, shown, standard_error, summary
+from trainers.results import (
+    SHOWN,
+    by_data,
+    named_groups,
+    noise_ids,
+    noise_title,
+    shown,
+    standard_error,
+    summary,
+)
 from trainers.tables import Sheet
 
 __all__ = [
     "DETECTED",
+    "data_sheet",
     "detection_sheet",
+    "paired_data_sheet",
     "paired_sheet",
     "results_sheet",
-    "variant_names",
 ]
 
 Result = Mapping[str, Any]
@@ -41,27 +50,6 @@ DETECTED = {
 AVERAGED = "Mean ± standard error over runs that differ in training and noise seed only"
 
 
-def variant_names(groups: Sequence[Sequence[Result]]) -> list[str]:
-    """A name for each group of runs: the method, and settings by which its groups differ.
-
-    Args:
-        groups: As `trainers.results.group_seeds` gives them.
-    """
-    settings: dict[str, list[Mapping[str, Any]]] = {}
-    for group in groups:
-        settings.setdefault(group[0]["method"], []).append(_settings(group[0]))
-    names = []
-    for group in groups:
-        method, own = group[0]["method"], _settings(group[0])
-        others = settings[method]
-        moved = [key for key in own if any(other.get(key) != own[key] for other in others)]
-        words = [f"{key}={own[key]}" for key in sorted(moved)]
-        if group[0]["as_released"]:
-            words = ["as released", *(word for word in words if "as_released" not in word)]
-        names.append(f"{method} ({', '.join(words)})" if words else method)
-    return names
-
-
 def results_sheet(
     results: Iterable[Result],
     *,
@@ -69,36 +57,34 @@ def results_sheet(
     split: str = "test",
     which: str = "metrics",
     title: str | None = None,
-    separate: bool = False,
+    among: Iterable[Result] | None = None,
 ) -> Sheet:
     """A row for each method, setting and noise; mean and standard error over seeds.
 
     Args:
-        results: Of one task, with identity.
+        results: Of one task and data set, with identity.
         epoch: ``"last"``, ``"selected"`` or ``"oracle"``; None takes the one that ranks.
         split: ``"val"`` or ``"test"``.
         which: ``"metrics"`` or, of parsing, ``"metrics_modality"``, ``"metrics_never_visible"``.
         title: Heading; None writes one.
-        separate: Mean, standard error and standard deviation of every metric in columns of their
-            own, and all noise ids, for programs.
+        among: See `trainers.results.named_groups`.
     """
     results = list(results)
     first = results[0]
     what = shown(first)
     epoch = epoch or what.epoch
-    groups = group_seeds(results)
     rows = []
-    for name, group in sorted(zip(variant_names(groups), groups, strict=True), key=_place):
+    for name, group in named_groups(results, among=among):
         values = {
             key: [_block(r, split, epoch, which).get(key) for r in group] for key in what.metrics
         }
         rows.append(
             [
                 name,
-                *_noise_cells(group, every=separate),
+                *_noise_cells(group),
                 str(len(group)),
-                *_metric_cells(values, what.metric, separate=separate),
-                _epochs(group, epoch),
+                *_metric_cells(values, what.metric),
+                _epochs(group, epoch) or EMPTY,
                 *_cost_cells(group),
             ]
         )
@@ -106,7 +92,7 @@ def results_sheet(
         "method",
         *("noise", "realised %", "noise id"),
         "runs",
-        *_metric_columns(what.metrics, what.metric, separate=separate),
+        *_metric_columns(what.metrics, what.metric),
         "epoch",
         *("passes", "seconds", "uses"),
     ]
@@ -120,12 +106,14 @@ def results_sheet(
     )
 
 
-def detection_sheet(results: Iterable[Result], *, separate: bool = False) -> Sheet | None:
+def detection_sheet(
+    results: Iterable[Result], *, among: Iterable[Result] | None = None
+) -> Sheet | None:
     """How well wrong labels and foreign sounds were found in training data, after the last epoch.
 
     Args:
-        results: Of one task.
-        separate: See `results_sheet`.
+        results: Of one task and data set.
+        among: See `trainers.results.named_groups`.
 
     Returns:
         None where no run knows the truth.
@@ -134,24 +122,59 @@ def detection_sheet(results: Iterable[Result], *, separate: bool = False) -> She
     keys = [key for key in DETECTED if any(key in r["metrics"]["train"] for r in known)]
     if not keys:
         return None
-    groups = group_seeds(known)
     rows = []
-    for name, group in sorted(zip(variant_names(groups), groups, strict=True), key=_place):
+    for name, group in named_groups(known, among=among):
         values = {key: [r["metrics"]["train"].get(key) for r in group] for key in keys}
-        cells = _metric_cells(values, None, separate=separate)
-        rows.append([name, *_noise_cells(group, every=separate), str(len(group)), *cells])
+        rows.append([name, *_noise_cells(group), str(len(group)), *_metric_cells(values, None)])
     titles = {key: DETECTED[key] for key in keys}
     return Sheet(
         _title(known[0], "noise found in the training data, last epoch"),
-        ["method", "noise", "realised %", "noise id", "runs",
-         *_metric_columns(titles, None, separate=separate)],
+        ["method", "noise", "realised %", "noise id", "runs", *_metric_columns(titles, None)],
         rows,
         notes=(
             f"Percent. {AVERAGED}. own: the method's criterion; loss: cross-entropy of the given "
             "label; pair: 1 - (w_v + w_a)/2 against altered sounds.",
         ),
         left=frozenset({"method", "noise", "noise id"}),
-    )  # fmt: skip
+    )
+
+
+def data_sheet(results: Iterable[Result]) -> Sheet:
+    """All numbers in one tidy table for programs.
+
+    A row is a method with its settings under one noise, on one split after one epoch. Validation
+    has numbers of the selected epoch; the split ``train`` has those of noise detection.
+
+    Args:
+        results: Of any tasks, with identity.
+    """
+    data = by_data(results)
+    keys = [key for task in dict.fromkeys(key[0] for key in data) for key in SHOWN[task].metrics]
+    ran = [r for mine in data.values() for r in mine]
+    keys += [key for key in DETECTED if any(key in (r["metrics"].get("train") or {}) for r in ran)]
+    columns = [
+        *("task", "dataset", "manifest", "schedule", "features", "method", "uses"),
+        *("split", "epoch", "filter", "never visible"),
+        *("noise", "noise id", "realised %", "runs", "seeds", "epochs", "passes", "seconds"),
+        *(f"{key}{what}" for key in keys for what in ("", " se", " sd")),
+    ]
+    rows = []
+    for (task, dataset, root), mine in data.items():
+        for name, group in named_groups(mine):
+            first = group[0]
+            features = " ".join(f"{k}={v}" for k, v in (first.get("features") or {}).items())
+            passes, seconds, uses = _cost_cells(group)
+            head = [task, dataset, root, first.get("schedule"), features, name, uses]
+            title, realised, _ = _noise_cells(group)
+            for split, epoch, hidden, blocks in _blocks(group):
+                row = [*head, split, epoch, first.get("filter"), hidden]
+                row += [title, " ".join(_ids(group)), realised, str(len(group))]
+                row += [" ".join(str(r["seed"]) for r in group), _epochs(group, epoch)]
+                row += [passes, seconds]
+                for key in keys:
+                    row += _statistics([block.get(key) for block in blocks])
+                rows.append(["" if cell in (None, EMPTY) else str(cell) for cell in row])
+    return Sheet("results", columns, rows)
 
 
 def paired_sheet(
@@ -166,48 +189,88 @@ def paired_sheet(
         epoch: Of test.
         filter_name: ``"own"`` or ``"modality"``, of parsing; "" for tasks without filters.
     """
+    several = len({row["data"] for row in rows}) > 1
+    columns = ["data"] if several else []
+    columns += ["method", "noise", "noise id", "seeds", "mean d", "sd d", "t", "needed"]
     cells = []
     for row in rows:
-        verdict = "above" if row["above"] else "below" if row["below"] else "not shown"
+        n, possible = len(row["seeds"]), row["of"]
         cells.append(
             [
-                row.get("name", row["method"]),
-                row.get("noise", EMPTY),
-                str(len(row["seeds"])),
-                *(_signed(row[key]) for key in ("mean", "sd", "t", "critical")),
-                verdict,
-                " ".join(f"{d:+.2f}" for d in row["differences"]),
+                *([row["data"]] if several else []),
+                row["name"],
+                row["noise"],
+                _some(row["noise_ids"]),
+                str(n) if n == possible else f"{n} of {possible}",
+                _signed(row["mean"]),
+                _number(row["sd"]),
+                _signed(row["t"]),
+                _number(row["critical"]),
+                _verdict(row),
+                " ".join(map(_signed, row["differences"])) or EMPTY,
             ]
         )
     how = f", {filter_name} filter" if filter_name else ""
+    notes = [
+        "d: difference of two runs with the same seed and noise; it is shown to be above (or "
+        "below) zero if |t| exceeds the two-sided 5 % point of Student's t; n of m seeds: the "
+        "other m - n are missing on one side or have no number."
+    ]
+    if not rows:
+        notes = [f"No other method was run on the data and the noise of {reference}."]
     return Sheet(
         f"difference to {reference}, {metric}, test, {epoch} epoch{how}",
-        ["method", "noise", "seeds", "mean d", "sd d", "t", "needed", "verdict", "d by seed"],
+        [*columns, "verdict", "d by seed"],
         cells,
-        notes=(
-            "d: difference of two runs with the same seed and noise; it is shown to be above (or "
-            "below) zero if |t| exceeds the two-sided 5 % point of Student's t.",
-        ),
-        left=frozenset({"method", "noise", "verdict", "d by seed"}),
+        notes=notes,
+        left=frozenset({"data", "method", "noise", "noise id", "verdict", "d by seed"}),
     )
 
 
-def _settings(result: Result) -> Mapping[str, Any]:
-    """What may differ between two groups of one method, in one flat mapping."""
-    identity = result["identity"]
-    plain = {key: identity[key] for key in ("filter", "schedule") if key in identity}
-    return plain | dict(identity.get("hyperparameters", {}))
+def paired_data_sheet(
+    rows: Sequence[Mapping[str, Any]], metric: str, epoch: str, filter_name: str
+) -> Sheet:
+    """What `trainers.report.compare` found, for programs; arguments as for `paired_sheet`."""
+    columns = [
+        *("task", "dataset", "manifest", "method", "reference", "noise", "noise id"),
+        *("metric", "split", "epoch", "filter", "seeds", "shared", "of"),
+        *("mean d", "sd d", "t", "needed", "verdict", "d by seed"),
+    ]
+    cells = []
+    for row in rows:
+        cell = [row[key] for key in ("task", "dataset", "manifest", "name", "reference", "noise")]
+        cell += [" ".join(row["noise_ids"]), metric, "test", epoch, filter_name]
+        cell += [" ".join(map(str, row["seeds"])), len(row["seeds"]), row["of"]]
+        cell += [_exact(row[key]) for key in ("mean", "sd", "t", "critical")]
+        cell += [_verdict(row), " ".join(map(_exact, row["differences"]))]
+        cells.append(list(map(str, cell)))
+    return Sheet("paired differences", columns, cells)
 
 
-def _place(named: tuple[str, Sequence[Result]]) -> tuple[str, str]:
-    """Rows of one noise stand together."""
-    name, group = named
-    return noise_title(group[0].get("noise", ())), name
+def _verdict(row: Mapping[str, Any]) -> str:
+    if not row["seeds"]:
+        return "no seed shared"
+    return "above" if row["above"] else "below" if row["below"] else "not shown"
 
 
 def _block(result: Result, split: str, epoch: str, which: str) -> Mapping[str, Any]:
     metrics = result[which]
     return metrics["val"] if split == "val" else metrics["test"][epoch]
+
+
+def _blocks(group: Sequence[Result]) -> Iterator[tuple[str, str, str, list[Mapping[str, Any]]]]:
+    """Split, epoch, class that is deleted from the picture, and the numbers of each run."""
+    places = [("test", epoch) for epoch in ("last", "selected", "oracle")] + [("val", "selected")]
+    for split, epoch in places:
+        yield split, epoch, "", [_block(r, split, epoch, "metrics") for r in group]
+    if group[0]["updates"] and all("metrics_never_visible" in r for r in group):
+        hidden = str(group[0]["metrics_never_visible"]["class"])
+        for split, epoch in places:
+            blocks = [_block(r, split, epoch, "metrics_never_visible") for r in group]
+            yield split, epoch, hidden, blocks
+    trained = [r["metrics"].get("train") or {} for r in group]
+    if any(key in block for block in trained for key in DETECTED):
+        yield "train", "last", "", trained
 
 
 def _title(first: Result, what: str) -> str:
@@ -225,58 +288,60 @@ def _notes(first: Result, epoch: str, primary: str) -> list[str]:
     return notes
 
 
-def _noise_cells(group: Sequence[Result], *, every: bool) -> list[str]:
-    """The noise asked for, realised rates, and ids (one, and how many more, or all)."""
+def _ids(group: Sequence[Result]) -> list[str]:
+    """The noise ids of some runs, each once; those of one manifest are joined by +."""
+    return list(dict.fromkeys("+".join(noise_ids(r)) for r in group if noise_ids(r)))
+
+
+def _some(ids: Sequence[str]) -> str:
+    """One, and how many more."""
+    more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+    return ids[0] + more if ids else EMPTY
+
+
+def _noise_cells(group: Sequence[Result]) -> list[str]:
+    """The noise asked for, realised rates, and ids."""
     noise = group[0].get("noise", ())
     rates = []
     for place in range(len(noise)):
         found = [r["noise"][place].get("realised", {}).get("overall") for r in group]
         known = [rate for rate in found if rate is not None]
         rates.append(f"{100 * statistics.fmean(known):.1f}" if known else EMPTY)
-    ids = list(dict.fromkeys("+".join(noise_ids(r)) for r in group)) if noise else []
-    if every:
-        name = " ".join(ids)
-    else:
-        name = ids[0] + (f" and {len(ids) - 1} more" if len(ids) > 1 else "") if ids else ""
-    return [noise_title(noise), " + ".join(rates) or EMPTY, name or EMPTY]
+    return [noise_title(noise), " + ".join(rates) or EMPTY, _some(_ids(group))]
 
 
-def _metric_columns(titles: Mapping[str, str], primary: str | None, *, separate: bool) -> list[str]:
+def _metric_columns(titles: Mapping[str, str], primary: str | None) -> list[str]:
     columns = []
     for key, name in titles.items():
         # Headings repeat between the two levels of parsing.
         short = {"segment": "seg ", "event": "ev "}.get(key.partition("/")[0], "") + name
-        if separate:
-            columns += [key, f"{key} se", f"{key} sd"]
-        else:
-            columns += [short, "sd"] if key == primary else [short]
+        columns += [short, "sd"] if key == primary else [short]
     return columns
 
 
-def _metric_cells(
-    values: Mapping[str, Sequence[float | None]], primary: str | None, *, separate: bool
-) -> list[str]:
+def _metric_cells(values: Mapping[str, Sequence[float | None]], primary: str | None) -> list[str]:
     cells = []
     for key, numbers in values.items():
         found, error = summary(numbers), standard_error(numbers)
         mean, deviation = (None, None) if found is None else found
-        if separate:
-            cells += ["" if x is None else f"{x:.4f}" for x in (mean, error, deviation)]
-            continue
-        text = EMPTY if mean is None else f"{mean:.2f}"
+        text = _number(mean)
         cells.append(text if error is None else f"{text} ± {error:.2f}")
         if key == primary:
-            cells.append(EMPTY if deviation is None else f"{deviation:.2f}")
+            cells.append(_number(deviation))
     return cells
+
+
+def _statistics(values: Sequence[float | None]) -> list[str]:
+    """Mean, standard error and standard deviation for programs; empty where there are too few."""
+    mean, deviation = summary(values) or (None, None)
+    return [_exact(x) for x in (mean, standard_error(values), deviation)]
 
 
 def _epochs(group: Sequence[Result], epoch: str) -> str:
     """Which epochs the numbers are from."""
     key = {"selected": "epoch", "oracle": "oracle_epoch"}.get(epoch)
-    if key is None:
-        return EMPTY
-    chosen = [r.get("selection", {}).get(key) for r in group]
-    return " ".join(str(number) for number in chosen if number is not None) or EMPTY
+    chosen = [r.get("selection", {}).get(key) for r in group] if key else []
+    return " ".join(str(number) for number in chosen if number is not None)
 
 
 def _cost_cells(group: Sequence[Result]) -> list[str]:
@@ -292,3 +357,11 @@ def _cost_cells(group: Sequence[Result]) -> list[str]:
 
 def _signed(value: float | None) -> str:
     return EMPTY if value is None else f"{value:+.2f}"
+
+
+def _number(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.2f}"
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -6,14 +6,20 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["FORMATS", "Sheet", "render"]
+from pipeline.errors import UserError
+
+__all__ = ["FORMATS", "Sheet", "render", "table_format"]
 
 FORMATS = ("text", "markdown", "csv")
+ENDINGS = {".csv": "csv", ".md": "markdown", ".txt": "text"}
+"""Format by a file's ending."""
+
 UNLIMITED = 10_000
 """Columns of text that no table fills."""
 
@@ -100,3 +106,20 @@ def _text(sheet: Sheet, width: int | None) -> str:
     for note in sheet.notes:
         console.print(Text(note))
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def table_format(asked: str | None, out: Path | None) -> str:
+    """The format of the tables: the one asked for, or that of the file's ending, or text.
+
+    Raises:
+        UserError: If the two contradict each other.
+    """
+    ending = "" if out is None else out.suffix.lower()
+    if asked is None:
+        return ENDINGS.get(ending, "text")
+    if ENDINGS.get(ending, asked) != asked:
+        raise UserError(
+            f"--out {out} is a {ENDINGS[ending]} file by its ending and --format is {asked}; leave "
+            "--format out or give the file another ending."
+        )
+    return asked

@@ -1,39 +1,20 @@
-"""What a sweep runs: an experiment file, the command line, or both.
-
-Experiment files are data under ``manifests/experiments/<name>.toml``, one for each published table
-or figure: methods, noise, seeds, and which numbers of which paper stand beside ours.
-"""
+"""What a sweep runs, whether an experiment file says it, the command line, or both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from flows.benchmarks.conditions import Condition, Variant
-from flows.benchmarks.published import Published, read_published
-from flows.benchmarks.tasks import find_task, read_values
-from pipeline.cli import read_config
+from flows.benchmarks.published import Published
+from flows.benchmarks.tasks import read_values
 from pipeline.errors import UserError, unknown_name
-from pipeline.manifest.classes import DATA_FOLDER
 
-__all__ = [
-    "EXPERIMENTS_FOLDER",
-    "SEEDS",
-    "Level",
-    "Sweep",
-    "experiments",
-    "pair_noise_seeds",
-    "read_experiment",
-]
+__all__ = ["MAX_SEED", "SEEDS", "Level", "Sweep", "pair_noise_seeds"]
 
-EXPERIMENTS_FOLDER = DATA_FOLDER / "experiments"
 SEEDS = (0, 1, 2, 3, 4)
-_KEYS = {
-    "title", "task", "published", "methods", "noise", "levels", "seeds", "reference", "against",
-    "remarks",
-}  # fmt: skip
+MAX_SEED = 2**63 - 1
+"""The largest seed that every generator takes."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +77,38 @@ class Sweep:
                     raise UserError(f"{name} names {text} twice; name it once.")
         if len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"--seed names a seed twice: {self.seeds}; name each once.")
+        for option, seeds in (("--seed", self.seeds), ("--noise-seed", self.noise_seeds)):
+            if out := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
+                raise UserError(f"{option} is {out[0]}; use whole numbers from 0 to {MAX_SEED}.")
         for variant in self.variants:
             read_values(self.task, variant.method, dict(variant.options))
         if self.reference is not None and self.reference not in map(str, self.variants):
             raise unknown_name("method of this table", self.reference, map(str, self.variants))
 
     def on_own_data(self, dataset: str) -> Sweep:
-        """The same for a data set of the paper: what stands for data sets is not injected."""
-        if self.published is None or dataset.lower() not in self.published.datasets:
+        """The same for a data set of the paper: what stands for data sets is not injected.
+
+        Its own published numbers stand beside ours then, and no other's.
+        """
+        own = None if self.published is None else self.published.dataset_of(dataset)
+        if own is None:
             return self
         stands = [level.noise for level in self.levels if level.noise.steps]
         conditions = []
         for condition in self.conditions:
             less = (_without(condition, end) for end in stands)
             conditions.append(next((c for c in less if c is not None), condition))
+        remarks = self.remarks
+        if own != dataset.lower():
+            remarks += (
+                f"Ours is {dataset}: {self.published.datasets[own]} with a class list of its own, "
+                "so the published numbers beside it are of other classes and not comparable.",
+            )
         return replace(
             self,
-            levels=(Level(Condition(), dataset.lower()),),
+            levels=(Level(Condition(), own),),
             conditions=tuple(dict.fromkeys(conditions)),
+            remarks=remarks,
         )
 
     def printed(self, variant: Variant, condition: Condition) -> list[tuple[str, dict[str, float]]]:
@@ -135,69 +130,6 @@ def _without(condition: Condition, end: Condition) -> Condition | None:
     """A condition less its end; None where it ends otherwise."""
     n = len(condition.steps) - len(end.steps)
     return Condition(condition.steps[:n]) if condition.steps[n:] == end.steps else None
-
-
-def experiments() -> tuple[str, ...]:
-    """Names of all experiment files, sorted."""
-    return tuple(sorted(path.stem for path in EXPERIMENTS_FOLDER.glob("*.toml")))
-
-
-def read_experiment(name: str | Path) -> Sweep:
-    """Reads an experiment file.
-
-    Args:
-        name: A name out of `experiments`, or a TOML or JSON file.
-
-    Raises:
-        UserError: If there is none, or something in it is wrong.
-    """
-    path = Path(name)
-    if path.suffix not in (".toml", ".json"):
-        path = EXPERIMENTS_FOLDER / f"{name}.toml"
-        if not path.is_file():
-            raise unknown_name("table", str(name), experiments())
-    values = read_config(path)
-    for key in values:
-        if key not in _KEYS:
-            raise unknown_name(f"key of an experiment file ({path.name})", key, _KEYS)
-    try:
-        return _sweep(values)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"The experiment file {path} lacks or misuses {error}; mend it after the files in "
-            f"{EXPERIMENTS_FOLDER}."
-        ) from error
-
-
-def _sweep(values: Mapping[str, Any]) -> Sweep:
-    variants, printed_as = [], {}
-    for entry in values["methods"]:
-        text = entry if isinstance(entry, str) else entry["method"]
-        variants.append(Variant.parse(text))
-        if not isinstance(entry, str):
-            printed_as[str(variants[-1])] = entry["printed_as"]
-    levels = tuple(
-        Level(Condition.parse(entry["noise"]), entry["beside"])
-        for entry in values.get("levels", [])
-    )
-    labels = [Condition.parse(text) for text in values["noise"]]
-    stands = dict.fromkeys(level.noise for level in levels) or (Condition(),)
-    seeds = tuple(values.get("seeds", SEEDS))
-    published = values.get("published")
-    return Sweep(
-        task=find_task(values["task"]).name,
-        title=values["title"],
-        variants=tuple(variants),
-        conditions=tuple(label.joined(stand) for label in labels for stand in stands),
-        seeds=seeds,
-        noise_seeds=seeds,
-        levels=levels,
-        published=None if published is None else read_published(published),
-        printed_as=printed_as,
-        reference=values.get("reference"),
-        against=values.get("against"),
-        remarks=tuple(values.get("remarks", ())),
-    )
 
 
 def pair_noise_seeds(seeds: Sequence[int], asked: Sequence[int] | None) -> tuple[int, ...]:

@@ -54,6 +54,18 @@ class Published:
             f"(arXiv {self.paper['arxiv']}), Table {self.table}"
         )
 
+    def dataset_of(self, dataset: str) -> str | None:
+        """Which of the table's data sets a manifest's data set is; None if it is none of them.
+
+        A number at the end of the manifest's counts the classes of a list of its own:
+        ``kinetics-sound-31`` is ``kinetics-sound``, of which papers use 27, 31, 32 or 34 classes.
+        """
+        name = dataset.lower()
+        family, _, classes = name.rpartition("-")
+        if name not in self.datasets and classes.isdecimal():
+            name = family
+        return name if name in self.datasets else None
+
     def look_up(self, method: str, noise: str, dataset: str) -> dict[str, float]:
         """Printed values by metric; empty where the paper has no such row."""
         values = self.values.get((method, noise, dataset), ())
@@ -80,9 +92,9 @@ def read_published(name: str) -> Published:
         UserError: If there is none of this name.
         ValueError: If a row does not fit the rest of its file; the files are part of the project.
     """
-    path = PUBLISHED_FOLDER / f"{name}.json"
-    if not path.is_file():
+    if name not in published_tables():
         raise unknown_name("published table", name, published_tables())
+    path = PUBLISHED_FOLDER / f"{name}.json"
     return _parse(name, json.loads(path.read_text(encoding="utf-8")), path)
 
 

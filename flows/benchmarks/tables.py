@@ -163,7 +163,8 @@ def _notes(sweep: Sweep, made: Sequence[Cell], beside: bool) -> list[str]:
         "epoch, for inspection only; realised: share of training rows that the noise altered."
     ]
     if beside:
-        names = ", ".join(sweep.published.datasets.values())
+        shown = dict.fromkeys(level.beside for level in sweep.levels)
+        names = ", ".join(sweep.published.datasets[name] for name in shown)
         notes.append(
             f"paper: {sweep.published.citation}; {names}; as printed, its epoch is not stated."
         )

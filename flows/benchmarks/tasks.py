@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from features.store import Store
 from pipeline.cli import Parser
-from pipeline.errors import unknown_name
+from pipeline.errors import UserError, unknown_name
+from pipeline.manifest import Manifest
 from trainers.options import add_options
 from trainers.results import SHOWN
 
@@ -55,6 +59,37 @@ class Task:
         """Its ``Experiment``, which trains one method with some seeds."""
         kind = importlib.import_module(f"trainers.{self.name}.experiment").Experiment
         return kind(**self.quick, **what)
+
+    def check_data(
+        self, names: Iterable[str], manifest: Manifest, store: Store, roles: Mapping[str, str]
+    ) -> None:
+        """Looks for what would stop every run, by loading once what each of them loads.
+
+        Args:
+            names: Methods of the sweep.
+            manifest: Its manifest, without noise.
+            store: Its feature store; need not exist where no method reads features.
+            roles: Feature by role; empty takes the defaults.
+
+        Raises:
+            UserError: If none of the methods that read features can load its data, or, where none
+                reads any, none of them; the first one's error.
+        """
+        methods = [self.methods().get(name) for name in dict.fromkeys(names)]
+        # All recognition reads features; of parsing, references may name no roles.
+        readers = [method for method in methods if getattr(method, "roles", True)]
+        load = importlib.import_module(f"trainers.{self.name}.data").load_data
+        experiment = importlib.import_module(f"trainers.{self.name}.experiment")
+        roles = roles or experiment.default_roles(manifest)
+        errors = []
+        for method in readers or methods:
+            try:
+                load(manifest, store, roles, method, device=torch.device("cpu"))
+                return
+            except UserError as error:
+                # What one method alone needs stops its runs and leaves the others.
+                errors.append(error)
+        raise errors[0]
 
     def corpus(self, store: Path | None) -> tuple[Path, Path]:
         """Manifest and store of its demo corpus, made when they are not there."""

@@ -69,7 +69,7 @@ def test_a_sweep_pairs_its_noise_and_is_found_again(
     runs, out = tmp_path / "runs", tmp_path / "table.csv"
     words = [*corpus, "--method", HAN, JOMOLD, "--noise", *NOISE, "--seed", "0", "1"]
     words += [f"--runs={runs}", f"--paired-to={HAN}"]
-    assert main([*words, "--format=csv", f"--out={out}"]) == 0
+    assert main([*words, f"--out={out}"]) == 0
     rows = table(out)
     assert [(r["method"], r["noise"]) for r in rows] == [
         (written(method), noise) for noise in NOISE for method in (HAN, JOMOLD)
@@ -96,7 +96,7 @@ def test_a_sweep_pairs_its_noise_and_is_found_again(
         assert float(row["ours selected segment/type se"]) == pytest.approx(
             abs(values[0] - values[1]) / 2, abs=0.006
         )
-    paired = table(tmp_path / "table-paired.csv")
+    paired = table(tmp_path / "table.paired.csv")
     assert [(r["method"], r["noise"]) for r in paired] == [
         (written(JOMOLD), noise) for noise in NOISE
     ]
@@ -163,6 +163,16 @@ def test_mistakes_stop_a_sweep_before_it_begins(corpus: list[str], tmp_path: Pat
         (["--method", "han", "--paired-to", "jomold"], "no method of this table"),
         (["--method", "han", "--workers", "0"], "At least 1 worker"),
         (["--method", "han", "--figure", "a.png"], "--figure draws"),
+        (["--method", "han", "--figure", "a.jpg"], "endings .png"),
+        (["--method", "han", "--seed", "-1"], "whole numbers from 0"),
+        (["--method", "han", "--out", str(tmp_path)], "is a folder"),
+        (["--method", "han", "--out", f"{corpus[1][11:]}/t.csv"], "nothing can be written"),
+        (["--method", "han", "--out", "t.csv", "--format", "text"], "--format is text"),
+        (["--method", "han", "--runs", corpus[1][11:]], "nothing can be written"),
+        (["--method", "han", "--store", "nostore"], "no feature store at nostore"),
+        (["--method", "broadcast", "--store", "nostore"], "no feature store at nostore"),
+        (["--method", "han", "nothing", "--features", "audio=sond", "visual=sight"], "'sond'"),
+        (["--method", "han", "--features", "visual=sight"], "No feature is named for audio"),
         (["--table", "ntl-1"], "of the task action"),
         (["--table", "ntl-9"], "did you mean 'ntl-"),
     ):
@@ -171,6 +181,49 @@ def test_mistakes_stop_a_sweep_before_it_begins(corpus: list[str], tmp_path: Pat
     assert not list(tmp_path.rglob("DONE"))
     with pytest.raises(UserError, match="Choose a --task"):
         main(["--method", "han"])
+
+
+def test_what_is_wrong_for_all_runs_stops_a_sweep_before_it_begins(
+    corpus: list[str], tmp_path: Path
+) -> None:
+    clean, store = write_action_corpus(tmp_path / "corpus")
+    untrained = tmp_path / "untrained.jsonl"
+    lines = clean.read_text().splitlines(keepends=True)
+    untrained.write_text("".join(line for line in lines if '"train"' not in line))
+    words = ["--task=action", "--method", "ce", "ntl", f"--runs={tmp_path / 'runs'}", *FEATURES]
+    for manifest, message in (
+        (untrained, "no training rows"),
+        (Path(corpus[1].partition("=")[2]), "needs a multiclass manifest"),
+        (tmp_path / "none.jsonl", "cannot be read"),
+    ):
+        for noise in ("none", "symmetric:0.2"):
+            with pytest.raises(UserError, match=message):
+                main([*words, f"--manifest={manifest}", f"--store={store}", "--noise", noise])
+    # Without --store the default one is meant.
+    with pytest.raises(UserError, match=f"no feature store at {tmp_path / 'store'}"):
+        main([*words, f"--manifest={clean}"])
+    assert not list((tmp_path / "runs").rglob("*.json*"))
+
+
+@pytest.mark.usefixtures("here")
+def test_what_one_method_lacks_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, store = write_corpus(tmp_path, sizes=(20, 6, 6), annotated=False)
+    words = ["--task=avvp", f"--manifest={manifest}", f"--store={store}", "--seed", "0"]
+    words += ["--features", "audio=sound", "visual=sight", f"--runs={tmp_path / 'runs'}"]
+    assert main([*words, "--method", "rlld", HAN]) == 2
+    assert "1 of 2 runs failed" in capsys.readouterr().err
+    with pytest.raises(UserError, match="dense validation labels"):
+        main([*words, "--method", "rlld"])
+
+
+def test_a_figure_needs_two_values(tmp_path: Path) -> None:
+    manifest, store = write_action_corpus(tmp_path / "corpus")
+    words = ["--table=ntl-figure-6", f"--manifest={manifest}", f"--store={store}", *FEATURES]
+    words += [f"--figure={tmp_path / 'a.png'}", f"--runs={tmp_path / 'runs'}", "--noise=none"]
+    with pytest.raises(UserError, match="at least two values of alpha"):
+        main([*words, "--method", "ntl:alpha=0.2", "ntl", "ce", "--seed", "0"])
 
 
 PUBLISHED = {
@@ -292,20 +345,44 @@ def test_recognition_under_label_and_correspondence_noise(tmp_path: Path) -> Non
         for epoch in ("last", "selected", "oracle"):
             assert 0 <= float(row[f"ours {epoch} clip@1 mean"]) <= 100
         assert float(row["ours oracle clip@1 mean"]) >= float(row["ours last clip@1 mean"])
-    assert len(table(tmp_path / "table-paired.csv")) == 4
+    assert len(table(tmp_path / "table.paired.csv")) == 4
     assert (tmp_path / "alpha.png").stat().st_size > 5000
+
+
+@pytest.mark.usefixtures("here")
+def test_own_data_with_its_own_class_list_stands_beside_its_paper_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PUBLISHED["datasets"], "made", "Made")
+    monkeypatch.setitem(PUBLISHED["rows"][0], "dataset", "made")
+    folder = tmp_path / "published"
+    (folder / "avvp").mkdir(parents=True)
+    (folder / "avvp/made-1.json").write_text(json.dumps(PUBLISHED))
+    monkeypatch.setattr("flows.benchmarks.published.PUBLISHED_FOLDER", folder)
+    manifest, store = write_corpus(tmp_path / "corpus", sizes=(8, 4, 4))
+    manifest.write_text(manifest.read_text().replace('"made"', '"made-5"', 1))
+    experiment = tmp_path / "made.toml"
+    experiment.write_text(EXPERIMENT.replace('"elsewhere"', '"made"'))
+    words = [f"--table={experiment}", f"--manifest={manifest}", f"--store={store}"]
+    assert main([*words, f"--runs={tmp_path / 'runs'}", "--format=markdown"]) == 0
+    shown = capsys.readouterr().out
+    assert "| Made | 77.70 | 66.60 |" in shown
+    assert "There" not in shown
+    assert "correspondence:0.5" not in shown
+    assert "Ours is made-5: Made with a class list of its own" in shown
 
 
 @pytest.mark.usefixtures("here")
 def test_a_table_can_be_run_in_part(corpus: list[str], tmp_path: Path) -> None:
     experiment, out = tmp_path / "made.toml", tmp_path / "table.csv"
-    experiment.write_text(EXPERIMENT.replace('published = "avvp/made-1"\n', ""))
+    plain = EXPERIMENT.replace('published = "avvp/made-1"\n', "").partition("[[levels]]")[0]
+    experiment.write_text(plain)
     words = [*corpus, f"--table={experiment}", f"--runs={tmp_path / 'runs'}", "--format=csv"]
     assert main([*words, f"--out={out}", "--method=broadcast", "--noise=none", "--seed=3"]) == 0
     (row,) = table(out)
     assert (row["method"], row["noise"], row["seeds"]) == ("broadcast", "none", "3")
     # The reference is not among the methods, so nothing is compared.
-    assert not (tmp_path / "table-paired.csv").exists()
+    assert not (tmp_path / "table.paired.csv").exists()
 
 
 def _jobs(corpus: Sequence[str], runs: Path, *method: str, seed: Sequence[int] = (0,)) -> list[Job]:

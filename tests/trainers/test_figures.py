@@ -134,6 +134,62 @@ def test_a_truth_file_that_is_none_is_refused(weighted: Path, tmp_path: Path) ->
         weights_histogram(weighted, tmp_path / "x.png", truth=bad)
 
 
+ALTERED = [
+    {"id": "n1", "kind": "symmetric", "rate": 0.4},
+    {"id": "n2", "kind": "correspondence", "rate": 0.25,
+     "overlap": {"both": 40, "flipped": 120, "altered": 60, "neither": 180}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (NOISE, None),
+        (ALTERED, None),
+        ([{"kind": "correspondence", "rate": 0.25, "changed": 100}], None),
+        ([{"kind": "correspondence", "rate": 0.3, "changed": 120}], "has 100 clips .* not 120"),
+        (NOISE[:1], "has 100 clips with another sound, not 0"),
+    ],
+)
+def test_a_truth_must_alter_as_many_clips_as_the_runs_noise(
+    weighted: Path, tmp_path: Path, noise: list[dict[str, Any]], message: str | None
+) -> None:
+    results = json.loads((weighted / "results.json").read_text())
+    (weighted / "results.json").write_text(json.dumps({**results, "noise": noise}))
+    truth = tmp_path / "made.truth.jsonl"
+    if message is None:
+        weights_histogram(weighted, tmp_path / "x.png", truth=truth)
+        return
+    with pytest.raises(UserError, match=message):
+        weights_histogram(weighted, tmp_path / "x.png", truth=truth)
+
+
+def test_the_truth_of_another_manifest_is_refused(weighted: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.truth.jsonl"
+    other.write_text('{"id": "elsewhere", "audio_id": "elsewhere"}\n')
+    with pytest.raises(UserError, match="no clip in common"):
+        weights_histogram(weighted, tmp_path / "x.png", truth=other)
+    header = {"manifest": 1, "noise": [{"id": "n1"}, {"id": "n3"}]}
+    (tmp_path / "made.jsonl").write_text(json.dumps(header) + "\n")
+    results = json.loads((weighted / "results.json").read_text())
+    (weighted / "results.json").write_text(json.dumps({**results, "noise": ALTERED}))
+    with pytest.raises(UserError, match=r"of the noise n1\+n3, not n1\+n2"):
+        weights_histogram(weighted, tmp_path / "x.png", truth=tmp_path / "made.truth.jsonl")
+
+
+def test_damaged_labels_end_with_one_sentence(weighted: Path, tmp_path: Path) -> None:
+    path = weighted / "labels.h5"
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(UserError, match=r"labels\.h5 is damaged; delete"):
+        weights_histogram(weighted, tmp_path / "x.png")
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("weight_visual", data=np.ones(3))
+        file.create_dataset("weight_audio", data=np.ones(3))
+    with pytest.raises(UserError, match=r"labels\.h5 is damaged; delete"):
+        weights_histogram(weighted, tmp_path / "x.png")
+
+
 def test_other_formats_are_refused(weighted: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.png, \.svg, \.pdf"):
         weights_histogram(weighted, tmp_path / "x.bmp")
@@ -143,12 +199,13 @@ def _results(*settings: tuple[str, str, int, float]) -> list[dict[str, Any]]:
     return [
         {
             "method": "ntl",
+            "seed": seed,
             "dataset": "made",
             "noise": [{"kind": kind, "rate": 0.4}],
             "metrics": {"test": {"last": {"clip@1": value}}},
-            "identity": {"hyperparameters": {"alpha": alpha}},
+            "identity": {"manifest": "m", "hyperparameters": {"alpha": alpha}},
         }
-        for kind, alpha, _, value in settings
+        for kind, alpha, seed, value in settings
     ]
 
 
@@ -166,6 +223,43 @@ def test_lines_sort_runs_by_noise_and_setting() -> None:
     assert symmetric.elsewhere == {"linear": [65.0]}
     assert (symmetric.name, symmetric.noise) == ("ntl, made", "symmetric 40 %")
     assert accuracy_lines(results, "warmup", "clip@1") == []
+
+
+def test_other_settings_and_options_of_noise_are_lines_of_their_own() -> None:
+    results = _results(*(("asymmetric", "0.2", n, 40.0 + n) for n in range(5)))
+    results[1]["identity"]["hyperparameters"]["contrast"] = "ins"
+    results[2]["identity"]["hyperparameters"]["contrast"] = "none"
+    results[3]["noise"] = [{"kind": "asymmetric", "rate": 0.4, "options": {"flip": "half"}}]
+    results[4]["identity"]["manifest"] = "another"
+    lines = accuracy_lines(results, "alpha", "clip@1")
+    assert {(line.name, line.noise): line.points[0.2] for line in lines} == {
+        ("ntl, made (m)", "asymmetric 40 %"): [40.0],
+        ("ntl (contrast=ins), made (m)", "asymmetric 40 %"): [41.0],
+        ("ntl (contrast=none), made (m)", "asymmetric 40 %"): [42.0],
+        ("ntl, made (m)", "asymmetric 40 % (half)"): [43.0],
+        ("ntl, made (another)", "asymmetric 40 %"): [44.0],
+    }
+    (line,) = accuracy_lines([results[0], dict(results[0])], "alpha", "clip@1")
+    assert line.points == {0.2: [40.0]}, "a run that is there twice is one seed"
+
+
+def test_an_unknown_metric_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no metric 'nope'; known: clip@1"):
+        accuracy_lines(_results(("symmetric", "0.2", 0, 40.0)), "alpha", "nope")
+
+
+def test_lines_of_one_setting_are_left_out_and_a_long_legend_has_room(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    lines = [Line(f"method {n}", "x" * 40, {0.2: [40.0 + n], 0.8: [50.0]}, {}) for n in range(9)]
+    fixed = Line("ce", "y", {0.2: [40.0]}, {})
+    accuracy_figure([*lines, fixed], tmp_path / "x.png", against="alpha", metric="clip@1")
+    (axes,) = drawn[0].axes
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert names == [f"{line.name}, {line.noise}" for line in lines]
+    looks = {(bar.lines[0].get_color(), bar.lines[0].get_marker()) for bar in axes.containers}
+    assert len(looks) == len(lines), "no two lines look alike"
+    assert drawn[0].get_figheight() > 4.5
 
 
 def test_the_accuracy_figure_shows_means_and_standard_errors(

@@ -1,9 +1,10 @@
-"""Run folders, tables, paired comparisons and noise detection."""
+"""Run folders, groups of results, paired comparisons and noise detection."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,48 +20,23 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.errors import UserError
 from pipeline.manifest import Header, Manifest, Row, read_manifest
 from pipeline.noise import Modality, inject, write_noisy
+from tests.made_results import made_config, made_result, noisy_result, write_run
 from trainers.detection import detection_metrics, detector_scores
-from trainers.report import compare, main
-from trainers.results import METRIC_TITLES, group_seeds, paired, results_table, summary
+from trainers.report import compare
+from trainers.results import (
+    group_seeds,
+    noise_title,
+    paired,
+    results_table,
+    summary,
+)
 from trainers.runs import Run, find_runs, read_results
-from trainers.sheets import detection_sheet, results_sheet
-
-
-def _result(method: str, seed: int, value: float, **more: object) -> dict:
-    metrics = dict.fromkeys(METRIC_TITLES, value) | {"segment/visual": None}
-    block = {"val": metrics, "test": {"last": metrics, "selected": metrics, "oracle": metrics}}
-    return {
-        "method": method, "seed": seed, "as_released": False, "supervision": "weak",
-        "dataset": "d", "features": {"audio": "a-1"}, "updates": 300, "metrics": block,
-        "metrics_never_visible": {"class": "Speech", **block},
-    } | more  # fmt: skip
-
-
-def _config(method: str, seed: int, **more: object) -> dict:
-    return {
-        "task": "avvp",
-        "method": method,
-        "seed": seed,
-        "manifest": "m",
-        "dataset": "d",
-        "features": {"audio": "a-1"},
-        "rows": "r",
-        "noise": [],
-        "annotations": "x",
-    } | more
-
-
-def _write(root: Path, method: str, seed: int, value: float, **config: object) -> Run:
-    run = Run(root, _config(method, seed, **config))
-    run.begin(paths={"manifest": "somewhere"})
-    run.finish(_result(method, seed, value))
-    return run
 
 
 def test_a_runs_name_depends_on_its_configuration_only(tmp_path: Path) -> None:
-    one = Run(tmp_path, _config("han", 0))
-    assert one.path == Run(tmp_path, _config("han", 0)).path
-    assert one.path != Run(tmp_path, _config("han", 1)).path
+    one = Run(tmp_path, made_config("han", 0))
+    assert one.path == Run(tmp_path, made_config("han", 0)).path
+    assert one.path != Run(tmp_path, made_config("han", 1)).path
     assert not one.done
     one.begin(paths={})
     one.log({"epoch": 1})
@@ -68,7 +44,7 @@ def test_a_runs_name_depends_on_its_configuration_only(tmp_path: Path) -> None:
     one.truncate_log(1)
     assert (one.path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
     assert not one.done
-    one.finish(_result("han", 0, 1.0))
+    one.finish(made_result("han", 0, 1.0))
     assert one.done
     assert one.results()["identity"]["method"] == "han"
     assert "seed" not in one.results()["identity"]
@@ -77,7 +53,7 @@ def test_a_runs_name_depends_on_its_configuration_only(tmp_path: Path) -> None:
 def test_a_run_in_another_process_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, theirs = (Run(tmp_path, _config("han", 0)) for _ in range(2))
+    mine, theirs = (Run(tmp_path, made_config("han", 0)) for _ in range(2))
     held, waited = threading.Event(), threading.Event()
 
     def other() -> None:
@@ -85,7 +61,7 @@ def test_a_run_in_another_process_is_waited_for(
             held.set()
             assert waited.wait(30)
             theirs.begin(paths={})
-            theirs.finish(_result("han", 0, 1.0))
+            theirs.finish(made_result("han", 0, 1.0))
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -98,7 +74,7 @@ def test_a_run_in_another_process_is_waited_for(
 
 
 def test_a_killed_process_holds_no_run(tmp_path: Path) -> None:
-    run = Run(tmp_path, _config("han", 0))
+    run = Run(tmp_path, made_config("han", 0))
     hold = (
         "import json, sys, time; from pathlib import Path; from trainers.runs import Run\n"
         "with Run(Path(sys.argv[1]), json.loads(sys.argv[2])).claim():\n"
@@ -117,8 +93,8 @@ def test_a_killed_process_holds_no_run(tmp_path: Path) -> None:
 
 def test_seeds_are_averaged_and_configurations_are_not(tmp_path: Path) -> None:
     for seed, value in enumerate((50.0, 52.0, 54.0)):
-        _write(tmp_path, "han", seed, value)
-    _write(tmp_path, "han", 0, 10.0, filter="modality")
+        write_run(tmp_path, "han", seed, value)
+    write_run(tmp_path, "han", 0, 10.0, filter="modality")
     results = [read_results(path) for path in find_runs([tmp_path])]
     groups = group_seeds(results)
     assert sorted(len(group) for group in groups) == [1, 3]
@@ -139,8 +115,8 @@ def test_summary_leaves_blanks_blank() -> None:
 
 
 def test_a_claim_needs_t_above_2_78_on_five_seeds() -> None:
-    base = [_result("han", s, 50.0 + s) for s in range(5)]
-    ours = [_result("jomold", s, 50.0 + s + d) for s, d in enumerate((1.0, 2.0, 1.5, 1.2, 1.8))]
+    base = [made_result("han", s, 50.0 + s) for s in range(5)]
+    ours = [made_result("jomold", s, 50.0 + s + d) for s, d in enumerate((1.0, 2.0, 1.5, 1.2, 1.8))]
     found = paired(ours, base, "segment/type")
     d = np.array([1.0, 2.0, 1.5, 1.2, 1.8])
     assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 5**0.5))
@@ -149,57 +125,19 @@ def test_a_claim_needs_t_above_2_78_on_five_seeds() -> None:
     same = {**ours[0], "metrics_modality": base[0]["metrics"]}
     under = [{**r, "metrics_modality": r["metrics"]} for r in base[:1]]
     assert paired([same], under, "segment/type", which="metrics_modality")["differences"] == [0.0]
-    noisy = [_result("x", s, 50.0 + s + e) for s, e in enumerate((5.0, -5.0, 5.0, -5.0, 1.0))]
+    noisy = [made_result("x", s, 50.0 + s + e) for s, e in enumerate((5.0, -5.0, 5.0, -5.0, 1.0))]
     assert not paired(noisy, base, "segment/type")["above"]
     assert paired(ours[:2], base[3:], "segment/type")["seeds"] == []
-
-
-def test_report_compares_only_what_shares_its_data(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    for seed in range(2):
-        _write(tmp_path, "han", seed, 50.0)
-        _write(tmp_path, "jomold", seed, 53.0 + seed)
-        _write(tmp_path, "rlld", seed, 99.0, manifest="another")
-    results = [read_results(path) for path in find_runs([tmp_path])]
-    rows = compare(results, "han", "segment/type")
-    assert [(r["method"], r["mean"]) for r in rows] == [("jomold", 3.5)]
-    with pytest.raises(UserError, match="'hann'"):
-        compare(results, "hann", "segment/type")
-    assert main([str(tmp_path), "--paired-to", "han", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["paired"][0]["method"] == "jomold"
-    assert main([str(tmp_path)]) == 0
-    assert "Speech deleted from the picture" in capsys.readouterr().out
-
-
-def _noisy(method: str, seed: int, value: float, *, noise_seed: int, rate: float = 0.4) -> dict:
-    """A recognition result under one draw of symmetric noise."""
-    noise = [
-        {"kind": "symmetric", "options": {"inclusive": False}, "rate": rate, "seed": noise_seed,
-         "parent": "clean", "id": f"{rate}-{noise_seed}", "realised": {"overall": rate}}
-    ]  # fmt: skip
-    metrics = {"clip@1": value, "clip@5": 2 * value, "video@1": None}
-    return {
-        "task": "action", "method": method, "seed": seed, "as_released": False,
-        "supervision": "noisy", "needs": [], "dataset": "d", "features": {"audio": "a-1"},
-        "updates": 100, "passes": 60, "seconds": 2.0, "schedule": "demo", "noise": noise,
-        "selection": {"epoch": 3, "oracle_epoch": 7},
-        "metrics": {"val": metrics, "test": dict.fromkeys(("last", "selected", "oracle"), metrics)},
-        "identity": _config(method, seed, task="action", manifest=f"{rate}-{noise_seed}",
-                            noise=noise, rows=f"r{noise_seed}", hyperparameters={"lr": 0.001}),
-    }  # fmt: skip
 
 
 def test_draws_of_one_noise_are_one_cell_and_pair_draw_by_draw() -> None:
     def cell(method: str, values: list[float], **more: float) -> list[dict]:
         return [
-            _noisy(method, n % 2, value, noise_seed=n // 2, **more)
+            noisy_result(method, n % 2, value, noise_seed=n // 2, **more)
             for n, value in enumerate(values)
         ]
 
     ours, base = cell("ntl", [50.0, 52.0, 54.0, 56.0]), cell("ce", [40.0, 41.0, 42.0, 43.0])
-    for result in (*ours, *base):
-        result["identity"].pop("seed")
     assert [len(group) for group in group_seeds([*ours, *base])] == [4, 4]
     more = cell("ce", [30.0], rate=0.6)
     assert len(group_seeds([*base, *more])) == 2, "another rate is another cell"
@@ -211,47 +149,108 @@ def test_draws_of_one_noise_are_one_cell_and_pair_draw_by_draw() -> None:
     assert (row["name"], row["noise"], row["mean"]) == ("ntl", "symmetric 40 %", 11.5)
 
 
-def test_a_sheet_says_all_that_a_number_depends_on() -> None:
-    results = [_noisy("ntl", s, 50.0 + 2 * s, noise_seed=s) for s in (0, 1, 2)]
-    other = _noisy("ntl", 0, 60.0, noise_seed=0)
-    other["identity"]["hyperparameters"] = {"lr": 0.01}
-    for result in (*results, other):
-        result["identity"].pop("seed")
-    sheet = results_sheet([*results, other])
-    assert "last epoch" in sheet.title
-    assert "frozen features" in sheet.title
-    first, second = (dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows)
-    assert first["method"] == "ntl (lr=0.001)"
-    assert second["method"] == "ntl (lr=0.01)"
-    assert first["C@1"] == "52.00 ± 1.15"
-    assert first["sd"] == "2.00"
-    assert first["V@1"] == "-"
-    assert (first["noise"], first["realised %"]) == ("symmetric 40 %", "40.0")
-    assert first["noise id"] == "0.4-0 and 2 more"
-    assert (first["passes"], first["seconds"], first["runs"]) == ("60", "2.0", "3")
-    plain = results_sheet(results, epoch="oracle", separate=True)
-    row = dict(zip(plain.columns, plain.rows[0], strict=True))
-    assert (row["clip@1"], row["clip@1 sd"]) == ("52.0000", "2.0000")
-    assert float(row["clip@1 se"]) == pytest.approx(2 / 3**0.5, abs=1e-4)
-    assert row["video@1"] == ""
-    assert row["noise id"] == "0.4-0 0.4-1 0.4-2"
-    assert row["epoch"] == "7 7 7"
-    assert any("chosen on test" in note for note in plain.notes)
-    assert detection_sheet(results) is None
+def test_equal_differences_are_no_claim() -> None:
+    base = [made_result("han", s, v) for s, v in enumerate((0.1, 51.7, 38.9))]
+    ours = [made_result("x", s, v + 0.3) for s, v in enumerate((0.1, 51.7, 38.9))]
+    differences = paired(ours, base, "segment/type")["differences"]
+    assert np.std(differences, ddof=1) > 0, "rounding makes them differ"
+    found = paired(ours, base, "segment/type")
+    assert (found["sd"], found["t"], found["above"], found["below"]) == (0.0, None, False, False)
+    assert paired(base, base, "segment/type")["t"] is None
+    near = [made_result("x", s, 50.0 + d) for s, d in enumerate((1e-4, 2e-4, 3e-4))]
+    level = [made_result("han", s, 50.0) for s in range(3)]
+    assert paired(near, level, "segment/type")["t"] == pytest.approx(2 * 3**0.5)
 
 
-def test_one_of_several_references_has_to_be_named() -> None:
-    short, long = _noisy("ce", 0, 40.0, noise_seed=0), _noisy("ce", 0, 44.0, noise_seed=0)
-    long["identity"]["hyperparameters"] = {"lr": 0.001, "epochs": 118}
-    short["identity"]["hyperparameters"] = {"lr": 0.001, "epochs": 60}
-    ours = _noisy("ntl", 0, 50.0, noise_seed=0)
-    for result in (short, long, ours):
-        result["identity"].pop("seed")
-    results = [short, long, ours]
-    with pytest.raises(UserError, match=r"name one of them: 'ce \(epochs=60\)'"):
-        compare(results, "ce", "clip@1", epoch="last")
-    rows = compare(results, "ce (epochs=118)", "clip@1", epoch="last")
-    assert {row["name"]: row["mean"] for row in rows} == {"ntl": 6.0, "ce (epochs=60)": -4.0}
+SOUND = {"kind": "correspondence", "rate": 0.4}
+EXTERNAL = {"donors": "external", "different_class": True, "pool": "0123456789"}
+
+
+@pytest.mark.parametrize(
+    ("noise", "title"),
+    [
+        ([], "no added noise"),
+        ([{"kind": "symmetric", "rate": 0.4, "options": {"inclusive": False}}], "symmetric 40 %"),
+        (
+            [{"kind": "symmetric", "rate": 0.2, "options": {"inclusive": True}}],
+            "symmetric 20 % (inclusive)",
+        ),
+        (
+            [{"kind": "asymmetric", "rate": 0.4, "options": {"flip": "pairflip"}}],
+            "asymmetric 40 %",
+        ),
+        (
+            [{"kind": "asymmetric", "rate": 0.4, "options": {"flip": "half", "half_exact": True}}],
+            "asymmetric 40 % (half, half exact)",
+        ),
+        (
+            [{"kind": "symmetric", "rate": 0.1}, {**SOUND, "options": EXTERNAL}],
+            "symmetric 10 %, correspondence 40 % (external, different class, pool 012345)",
+        ),
+        (
+            [{"kind": "transition", "rate": 1.0, "options": {"matrix": "fedcba9876543210"}}],
+            "transition 100 % (matrix fedcba)",
+        ),
+        (
+            [{"kind": "modality", "rate": 0.4, "options": {"change": "flip", "modality": "audio"}}],
+            "modality 40 % (audio)",
+        ),
+        ([{"kind": "elsewhere", "options": {"how": "so"}}], "elsewhere (so)"),
+    ],
+)
+def test_noise_in_words_says_what_is_not_the_default(noise: list[dict], title: str) -> None:
+    assert noise_title(noise) == title
+
+
+def test_rates_by_class_and_maps_are_told_apart() -> None:
+    rates = [{"a": 0.1, "b": 0.9}, {"a": 0.9, "b": 0.1}]
+    titles = {noise_title([{"kind": "symmetric", "rate": 0.5, "rates": r}]) for r in rates}
+    assert len(titles) == 2
+    assert all(title.startswith("symmetric 10 to 90 % by class (rates ") for title in titles)
+    maps = [{"a": "b"}, {"b": "a"}]
+    custom = [{"flip": "custom", "half_exact": False, "map": m} for m in maps]
+    titles = {noise_title([{"kind": "asymmetric", "rate": 0.4, "options": o}]) for o in custom}
+    assert len(titles) == 2
+    assert all(title.startswith("asymmetric 40 % (custom, map ") for title in titles)
+
+
+def test_a_run_that_is_there_twice_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first = write_run(tmp_path / "a", "han", 0, 50.0)
+    write_run(tmp_path / "a", "han", 1, 52.0)
+    folders = [tmp_path / "a", tmp_path / "a" / ".." / "a"]
+    found = find_runs(folders)
+    assert len(found) == 2
+    assert capsys.readouterr().err == "", "one folder by two names is no matter"
+    (group,) = group_seeds([read_results(found[0])] * 2 + [read_results(found[1])])
+    assert [r["seed"] for r in group] == [0, 1]
+    shutil.copytree(first.path, tmp_path / "b" / "copy")
+    assert find_runs([tmp_path]) == find_runs([tmp_path / "a"])
+    assert "copy is the same configuration and seed as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("results.json", None), ("config.json", None), ("results.json", '{"method":'),
+     ("config.json", "[]"), ("results.json", "{}")],
+)  # fmt: skip
+def test_a_broken_run_is_left_out_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, name: str, text: str | None
+) -> None:
+    good, bad = (write_run(tmp_path, "han", seed, 50.0) for seed in (0, 1))
+    if text is None:
+        (bad.path / name).unlink()
+    else:
+        (bad.path / name).write_text(text)
+    assert find_runs([tmp_path]) == [good.path]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(bad.path) in line
+    assert "delete the folder" in line
+    with pytest.raises(UserError, match="no finished run"):
+        find_runs([bad.path])
+    with pytest.raises(UserError, match=f"no usable {name}"):
+        read_results(bad.path)
 
 
 def test_detection_is_scored_on_given_labels_against_the_truth(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
-from trainers.tables import Sheet, render
+from pipeline.errors import UserError
+from trainers.tables import Sheet, render, table_format
 
 SHEET = Sheet(
     "made [table]",
@@ -55,3 +57,28 @@ def test_other_formats_and_crooked_tables_are_errors() -> None:
         Sheet("x", ["a"], [["1", "2"]])
     with pytest.raises(ValueError, match="repeat a name"):
         Sheet("x", ["a", "a"], [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "out", "how"),
+    [
+        (None, None, "text"),
+        ("csv", None, "csv"),
+        (None, "w.csv", "csv"),
+        (None, "W.CSV", "csv"),
+        (None, "w.md", "markdown"),
+        (None, "w.txt", "text"),
+        (None, "w", "text"),
+        ("csv", "w.csv", "csv"),
+        ("csv", "w.dat", "csv"),
+        ("markdown", "w", "markdown"),
+    ],
+)
+def test_the_format_follows_the_ending(asked: str | None, out: str | None, how: str) -> None:
+    assert table_format(asked, None if out is None else Path(out)) == how
+
+
+@pytest.mark.parametrize(("asked", "out"), [("text", "w.csv"), ("csv", "w.md"), ("csv", "w.txt")])
+def test_a_format_that_contradicts_the_ending_is_refused(asked: str, out: str) -> None:
+    with pytest.raises(UserError, match=f"--out {out} .* --format is {asked}"):
+        table_format(asked, Path(out))

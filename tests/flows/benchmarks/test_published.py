@@ -99,6 +99,18 @@ def test_an_unknown_table_is_refused_and_the_nearest_offered() -> None:
         read_published("action/ntl-7")
 
 
+def test_a_data_set_with_a_class_list_of_its_own_is_known() -> None:
+    four, one = read_published("action/ntl-4"), read_published("action/ntl-1")
+    assert four.dataset_of("Kinetics-Sound") == "kinetics-sound"
+    assert four.dataset_of("kinetics-sound-31") == "kinetics-sound"
+    assert four.dataset_of("ucf101-51") == "ucf101-51"
+    assert one.dataset_of("mini-kinetics-40") == "mini-kinetics-40"
+    for other in ("ucf101", "ucf101-50", "kinetics", "kinetics-sound-few", "mini-kinetics"):
+        assert four.dataset_of(other) is None
+        assert one.dataset_of(other) is None
+    assert one.dataset_of("kinetics-sound-31") is None
+
+
 def _printed(shared: Path) -> dict[tuple[str, str, str, str], tuple[float, ...]]:
     """(table, method, noise, data set) to values, read from the method's description."""
     text = (shared / "methods/action.md").read_text()
