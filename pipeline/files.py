@@ -217,9 +217,12 @@ def claim_file(path: Path, *, taken: Callable[[], None]) -> Iterator[None]:
         taken: Called once if another process holds it, before waiting for that.
 
     Raises:
-        OSError: If the file cannot be opened.
+        WriteError: If the file cannot be made.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
     try:
         if fcntl is not None:
             try:

@@ -73,6 +73,13 @@ def test_a_run_in_another_process_is_waited_for(
     assert not (mine.path / ".lock").exists()
 
 
+def test_a_run_that_cannot_be_claimed_is_one_sentence(tmp_path: Path) -> None:
+    run = Run(tmp_path, made_config("han", 0))
+    (run.path / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be written"), run.claim():
+        pass
+
+
 def test_a_killed_process_holds_no_run(tmp_path: Path) -> None:
     run = Run(tmp_path, made_config("han", 0))
     hold = (
