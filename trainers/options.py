@@ -7,17 +7,48 @@ import dataclasses
 import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 from pipeline.errors import UserError, unknown_name
 
-__all__ = ["DEMO_BATCH", "DEMO_UPDATES", "add_options", "demo_schedule", "resolve"]
+__all__ = [
+    "DEMO_BATCH",
+    "DEMO_UPDATES",
+    "Hyperparameters",
+    "add_options",
+    "demo_schedule",
+    "resolve",
+]
 
 DEMO_BATCH = 32
 DEMO_UPDATES = 300
 DEMO_EPISODE = 8
 
 H = TypeVar("H")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Settings that every trained method has; a method's own dataclass adds to them.
+
+    Fields become options (``--lr``, ``--batch-size``), defaults are the paper's, or the
+    specification's where backbones are frozen. Fields counted in epochs carry
+    ``metadata={"unit": "epochs"}`` so that the demo schedule can scale them.
+    """
+
+    @classmethod
+    def published(cls, dataset: str) -> Self:
+        """The defaults as the paper has them for a data set, by the name in its manifest."""
+        return cls()
+
+    def steps_per_epoch(self, n: int) -> int:
+        """Updates in one pass over ``n`` training rows."""
+        raise ValueError(f"{type(self).__name__} has no training steps")
+
+    def spared(self) -> frozenset[str]:
+        """What of the method's ``needs`` these settings do without; it is not printed then."""
+        return frozenset()
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.registry import Registry
+from trainers import options
 from trainers.fitting import FitState, OnEpoch, Selection
 from trainers.random import RandomState
 
@@ -178,22 +179,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """Settings that every trained method has; a method's own dataclass adds to them.
-
-    Fields become options (``--lr``, ``--batch-size``), defaults are the paper's, or the
-    specification's where backbones are frozen. Fields counted in epochs carry
-    ``metadata={"unit": "epochs"}`` so that the demo schedule can scale them.
-    """
-
-    @classmethod
-    def published(cls, dataset: str) -> Self:
-        """The defaults as the paper has them for a data set, by the name in its manifest."""
-        return cls()
-
-    def steps_per_epoch(self, n: int) -> int:
-        """Updates in one pass over ``n`` training videos."""
-        raise ValueError(f"{type(self).__name__} has no training steps")
+class Hyperparameters(options.Hyperparameters):
+    """Settings that every recognition method has."""
 
     def passes(self) -> int:
         """Passes over the training videos in the whole run; stands in every row of results."""
@@ -206,10 +193,6 @@ class Hyperparameters:
             UserError: Naming the option to change.
         """
         self.steps_per_epoch(len(view))
-
-    def spared(self) -> frozenset[str]:
-        """What of the method's ``needs`` these settings do without; it is not printed then."""
-        return frozenset()
 
 
 class Method(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.registry import Registry
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import Hyperparameters
 from trainers.random import RandomState
 
 __all__ = [
@@ -159,28 +160,6 @@ class Predictor(Protocol):
     def load_state_dict(self, state_dict: Any) -> Any:
         """Puts back what `state_dict` gave."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """Settings that every trained method has; a method's own dataclass adds to them.
-
-    Fields become options (``--lr``, ``--batch-size``), defaults are the paper's. Fields counted in
-    epochs carry ``metadata={"unit": "epochs"}`` so that the demo schedule can scale them.
-    """
-
-    @classmethod
-    def published(cls, dataset: str) -> Self:
-        """The defaults as the paper has them for a data set, by the name in its manifest."""
-        return cls()
-
-    def steps_per_epoch(self, n: int) -> int:
-        """Updates in one epoch over ``n`` training clips."""
-        raise ValueError(f"{type(self).__name__} has no training steps")
-
-    def spared(self) -> frozenset[str]:
-        """What of the method's ``needs`` these settings do without; it is not printed then."""
-        return frozenset()
 
 
 class Method(Protocol):
