@@ -11,9 +11,9 @@ __all__ = ["TIES", "Neighbours", "Vote", "nearest", "strip_rows", "vote"]
 
 STRIP_ROWS, STRIP_ENTRIES = 4096, 2**27
 
-PRODUCT_ROWS = 2048
-"""Rows multiplied at once: where a strip meets itself only the upper half of its products counts.
-"""
+PRODUCT_ROWS = 512
+"""Rows multiplied at once where a strip meets itself: only the upper half of those products counts,
+and the fewer the rows, the less of the lower one is computed."""
 
 BLOCK = 2048
 """Columns searched at once: what that needs beside the strip stays in a core's cache."""
@@ -85,9 +85,10 @@ def nearest(
 def _similarities(z: Tensor, out: Tensor) -> None:
     """Cosines of the first R of M vectors with all of them, into (R, M), each computed once."""
     rows = len(out)
+    torch.mm(z[:rows], z[rows:].T, out=out[:, rows:])
     for first in range(0, rows, PRODUCT_ROWS):
         last = min(first + PRODUCT_ROWS, rows)
-        torch.mm(z[first:last], z[first:].T, out=out[first:last, first:])
+        torch.mm(z[first:last], z[first:rows].T, out=out[first:last, first:rows])
         out[last:, first:last] = out[first:last, last:rows].T
 
 

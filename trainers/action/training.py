@@ -22,6 +22,7 @@ from trainers.random import RandomState
 from trainers.training import check_options, option
 
 __all__ = [
+    "PREDICT_VIDEOS",
     "ActionHyperparameters",
     "NetPredictor",
     "Visit",
@@ -33,8 +34,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-PREDICT_VIDEOS = 128
-"""Videos a pass of prediction: ten clips each at common widths stay in a core's cache."""
+PREDICT_VIDEOS = 256
+"""Videos a pass without gradients: enough for products at full speed, and what they make of ten
+clips each stays in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,8 @@ class NetPredictor:
             return F.normalize(h_v, dim=-1), F.normalize(h_a, dim=-1)
 
         parts = by_batches(self.net, inputs, step, size=self.batch_size)
+        if len(parts) == 1:
+            return Embedding(*parts[0])
         return Embedding(*(torch.cat(side) for side in zip(*parts, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
