@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -19,6 +20,9 @@ DONE = 0
 USER_ERROR = 1
 PARTIAL = 2
 """Exit codes: all done; a mistake of the user; done in part, and the report says what failed."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with where there is no room for it."""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -135,13 +139,31 @@ def run(main: Callable[[], int]) -> NoReturn:
     except SystemExit as end:
         # Where rich was printing, it has ended the process by itself, with code 1.
         code = DONE if isinstance(end.__context__, BrokenPipeError) else end.code
+    except OSError as error:
+        code = _no_room(error)
     try:
         # Not None: standard output may be closed from the beginning (>&-).
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
+    except OSError as error:
+        # Said once is enough: what the command could not print is still to be flushed.
+        code = code if code == USER_ERROR else _no_room(error)
+        _drop_output()
     sys.exit(code)
+
+
+def _no_room(error: OSError) -> int:
+    """Says that a disk is full, whatever was being written; other errors are raised again."""
+    if error.errno not in FULL:
+        raise error
+    print(
+        f"error: the output cannot be written ({error.strerror}); free some space or choose "
+        "another place.",
+        file=sys.stderr,
+    )
+    return USER_ERROR
 
 
 def _drop_output() -> None:

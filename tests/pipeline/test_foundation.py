@@ -197,6 +197,33 @@ def test_a_reader_that_goes_away_changes_no_exit_code(case: str) -> None:
     assert (done.returncode, done.stderr) == (code, "error: Do this.\n" if code == 1 else "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("body", ["print('short')", "print('long\\n' * 10**5)"])
+def test_a_full_disk_is_one_sentence(body: str) -> None:
+    lines = ["from pipeline.cli import run", f"def main():\n    {body}\n    return 0", "run(main)"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)],
+            cwd=REPOSITORY,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the output cannot be written (No space left on device); free some space or choose "
+        "another place.\n"
+    )
+
+
+def test_other_failures_of_the_system_are_not_called_a_full_disk() -> None:
+    def main() -> int:
+        raise PermissionError(errno.EACCES, "denied")
+
+    with pytest.raises(PermissionError):
+        run(main)
+
+
 def test_a_command_runs_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(SystemExit) as end:
