@@ -91,6 +91,22 @@ def test_every_method_runs_and_never_sees_the_truth(
     assert (told.path / "labels.h5").is_file() == (blind.path / "labels.h5").is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "val"), [*((name, 0) for name in NAMES), ("ce", 3), ("adamml", 3)]
+)
+def test_every_method_does_without_validation_videos(name: str, val: int, tmp_path: Path) -> None:
+    without_features = [f"val{n}" for n in range(val)]
+    corpus = write_action_corpus(tmp_path, sizes=(24, val, 10), failed=without_features)
+    run = _run(name, *corpus, tmp_path / "runs")
+    metrics = run.results()["metrics"]
+    assert metrics["test"]["last"]["clip@1"] > 0
+    assert metrics["val"]["clip@1"] is None
+    with h5py.File(run.path / "predictions.h5") as file:
+        logits = file["val/last/logits"][:]
+    assert len(logits) == val
+    assert not logits.any()
+
+
 def test_looking_at_noise_less_often_changes_nothing_else(
     noisy: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -91,7 +91,9 @@ class Policy(nn.Module):
             h, c = torch.where(there, new_h, h), torch.where(there, new_c, c)
             logits = torch.where(there, self.head(h), logits)  # (B, 2M)
             steps.append(logits)
-        return torch.stack(steps, 1).unflatten(-1, (len(MODALITIES), 2))
+        # A split without videos has no clips either.
+        found = torch.stack(steps, 1) if steps else logits[:, None][:, :0]
+        return found.unflatten(-1, (len(MODALITIES), 2))
 
 
 class AdaMMLNet(nn.Module):
