@@ -23,10 +23,11 @@ from pipeline.demo import build_corpus, default_corpus_folder
 from pipeline.files import runs_dir, store_dir
 from pipeline.manifest import read_manifest
 from trainers.avvp.experiment import Experiment
+from trainers.finished import read_results
 from trainers.launching import choose_device
 from trainers.options import DEMO_UPDATES
-from trainers.results import print_table, results_table
-from trainers.runs import read_results
+from trainers.sheets import results_sheet
+from trainers.tables import render
 
 __all__ = ["BASELINES", "TRAINED", "main"]
 
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say("2/3 training")
     runs = _train(args, manifest_path, store_path)
     _say("3/3 results")
-    print_table(results_table([read_results(path) for path in runs]))
+    results = [read_results(path) for path in runs]
+    title = "test, selected epoch, F-scores in percent"
+    print(render(results_sheet(results, title=title, narrow=True)))
     print(f"manifest and videos: {manifest_path.parent}")
     print(f"features:            {store_path}")
     print(f"runs:                {runs[0].parent}")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Checks that several test files call; without this their asserts would not say what they compared.
+pytest.register_assert_rewrite("tests.contract", "tests.commands")
+
 # Tests compute little and start many processes; threads that wait for each other cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainers.results import METRIC_TITLES
 from trainers.runs import Run
+from trainers.tasks import AVVP
 
 
 def made_result(method: str, seed: int, value: float, **more: object) -> dict:
     """What ``results.json`` of a parsing run holds; every number but one blank is ``value``."""
-    metrics = dict.fromkeys(METRIC_TITLES, value) | {"segment/visual": None}
+    metrics = dict.fromkeys(AVVP.metrics, value) | {"segment/visual": None}
     block = {"val": metrics, "test": {"last": metrics, "selected": metrics, "oracle": metrics}}
     return {
         "method": method, "seed": seed, "as_released": False, "supervision": "weak",

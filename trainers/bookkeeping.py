@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pipeline.manifest import Manifest
-from trainers.fitting import FitState, Selection
+from trainers.fitting import FitState, Selection, copied
 from trainers.random import RandomState
 from trainers.roles import noise_of
 from trainers.runs import CHECKPOINT_SECONDS, Run, peak_memory_bytes, save_torch
@@ -148,13 +148,18 @@ class Bookkeeper:
                 self.best, self.oracle, self.lines, self.seconds = best, oracle, lines, seconds
         self.run.truncate_log(self.lines)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether an epoch was to be selected, and no validation metric says which."""
+        return self.phase is not None and self.best.get(self.phase, Best()).value is None
+
     def selection(self) -> dict[str, Any]:
-        """How the reported epoch was chosen, for ``results.json``."""
-        best = self.best.get(self.phase) if self.phase else None
+        """How the reported epoch was chosen, for ``results.json``; blank where none was."""
+        best = self.best.get(self.phase, Best()) if self.phase else Best()
         return {
             "metric": self.selections[self.phase].metric if self.phase else None,
-            "epoch": best.epoch if best else None,
-            "value": best.value if best else None,
+            "epoch": None if best.value is None else best.epoch,
+            "value": best.value,
             "oracle_epoch": self.oracle.epoch or None,
         }
 
@@ -174,7 +179,7 @@ class Weights:
     @classmethod
     def of(cls, predictor: Any, book: Bookkeeper) -> Weights:
         """Those of a predictor that was just trained."""
-        last = _copy(predictor.state_dict())
+        last = copied(predictor.state_dict())
         selected = book.state.selected(book.phase) if book.phase else None
         return cls(last, last if selected is None else selected)
 
@@ -185,15 +190,6 @@ class Weights:
             predictor.load_state_dict(weights)
             found[epoch] = compute(predictor)
         return found
-
-
-def _copy(state: Any) -> Any:
-    """A state dict whose tensors no longer change with the network."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: _copy(value) for key, value in state.items()}
-    return state
 
 
 def fit_run(

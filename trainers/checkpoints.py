@@ -16,7 +16,14 @@ from trainers.bookkeeping import Weights
 from trainers.options import resolve
 from trainers.runs import save_torch
 
-__all__ = ["build_saved", "check_classes", "moved", "read_checkpoint", "save_checkpoint"]
+__all__ = [
+    "build_saved",
+    "check_classes",
+    "check_widths",
+    "moved",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
 
 def save_checkpoint(
@@ -109,4 +116,35 @@ def check_classes(trained: tuple[str, ...], given: tuple[str, ...], where: Any) 
         raise UserError(
             f"The weights were trained for {len(trained)} classes that are not those of "
             f"{where}; use a manifest of the same classes in the same order."
+        )
+
+
+def check_widths(saved: Mapping[str, Any], given: Mapping[str, int]) -> None:
+    """Holds features to those that weights were trained on.
+
+    Args:
+        saved: Of the weights: ``features``, role to name, and ``widths``, role to width. Weights
+            that read no features fit any.
+        given: Role to width of the features to predict from.
+
+    Raises:
+        UserError: If a role or a width differs.
+    """
+    features = saved["features"]
+    for role, name in features.items():
+        width = saved["widths"][role]
+        if role not in given:
+            raise UserError(
+                f"These weights were trained with {role} features ({name}); "
+                f"add --features {role}=NAME."
+            )
+        if given[role] != width:
+            raise UserError(
+                f"These weights read {role} features {width} wide ({name}) and the store's are "
+                f"{given[role]} wide; choose the feature with --features."
+            )
+    if features and (more := [role for role in given if role not in features]):
+        raise UserError(
+            f"These weights were trained without {more[0]} features; leave {more[0]}=NAME out of "
+            "--features."
         )

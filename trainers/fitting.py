@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["FitState", "OnEpoch", "Selection", "Stateful"]
+__all__ = ["FitState", "OnEpoch", "Selection", "Stateful", "copied"]
 
 
 class Stateful(Protocol):
@@ -112,10 +112,21 @@ class FitState:
         """Stores the weights of a phase's best epoch so far; the runner's part."""
         self.keep(f"selected/{phase}", predictor)
 
-    def selected(self, phase: str) -> dict[str, torch.Tensor] | None:
+    def selected(self, phase: str) -> dict[str, Any] | None:
         """The weights of a phase's best epoch, or None if none was chosen."""
         return self.values.get(f"selected/{phase}")
 
     def keep(self, name: str, module: Stateful) -> None:
-        """Stores a copy of a module's weights as a value, to come back to it later."""
-        self.values[name] = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        """Stores a copy of a module's state as a value, to come back to it later."""
+        self.values[name] = copied(module.state_dict())
+
+
+def copied(state: Any) -> Any:
+    """A state dict whose tensors no longer change with the network, however deep they lie."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [copied(value) for value in state]
+    return state

@@ -1,4 +1,4 @@
-"""Hyper-parameter dataclasses as command-line options, and the demo schedule that scales them."""
+"""Hyper-parameter dataclasses: their options and limits, and the demo schedule that scales them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = [
     "DEMO_UPDATES",
     "Hyperparameters",
     "add_options",
+    "check_options",
     "demo_schedule",
+    "option",
     "resolve",
 ]
 
@@ -46,9 +48,65 @@ class Hyperparameters:
         """Updates in one pass over ``n`` training rows."""
         raise ValueError(f"{type(self).__name__} has no training steps")
 
+    def passes(self) -> int:
+        """Passes over the training rows in the whole run, for tasks whose results state them."""
+        raise ValueError(f"{type(self).__name__} does not count its passes")
+
+    def updates(self, n: int) -> int:
+        """Updates in the whole run over ``n`` training rows; none where nothing is trained."""
+        epochs = getattr(self, "epochs", 0)
+        return epochs * self.steps_per_epoch(n) if epochs else 0
+
+    def check(self, view: Any) -> None:
+        """Refuses training data that these settings cannot work with, before any work starts.
+
+        Args:
+            view: What a method of the task is given to train on.
+
+        Raises:
+            UserError: Naming the option to change.
+        """
+
     def spared(self) -> frozenset[str]:
         """What of the method's ``needs`` these settings do without; it is not printed then."""
         return frozenset()
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A hyper-parameter's field.
+
+    Args:
+        default: The paper's value.
+        help: For ``--help``.
+        **metadata: ``choices``; ``unit="epochs"`` for what the demo schedule scales; ``low`` and
+            ``high``, the inclusive limits that `check_options` holds it to.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
+def check_options(hp: Any) -> None:
+    """Holds a dataclass made of `option` fields to their choices and limits.
+
+    Raises:
+        UserError: Naming the option and what it takes.
+    """
+    for f in dataclasses.fields(hp):
+        value, flag = getattr(hp, f.name), f"--{f.name.replace('_', '-')}"
+        choices = f.metadata.get("choices")
+        if choices is not None and value not in choices:
+            raise UserError(f"{flag} {value!r} is not known; choose one of {', '.join(choices)}.")
+        if value is not None and not _within(value, f):
+            raise UserError(f"{flag} {value} is out of range; give {_range(f)}.")
+
+
+def _within(value: Any, f: dataclasses.Field[Any]) -> bool:
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range(f: dataclasses.Field[Any]) -> str:
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    return f"at least {low}" if high is None else f"at least {low} and at most {high}"
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:

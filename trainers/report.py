@@ -19,16 +19,15 @@ from typing import Any
 from pipeline.cli import DONE, Parser, run
 from pipeline.errors import UserError, unknown_name
 from pipeline.files import write_atomic
+from trainers.finished import find_runs
 from trainers.results import (
-    SHOWN,
     by_data,
     cell_identity,
     named_groups,
-    noise_ids,
     noise_title,
+    over_seeds,
     paired,
 )
-from trainers.runs import find_runs, read_results
 from trainers.sheets import (
     data_sheet,
     detection_sheet,
@@ -37,6 +36,7 @@ from trainers.sheets import (
     results_sheet,
 )
 from trainers.tables import FORMATS, Sheet, render, table_format
+from trainers.tasks import Task, find_task, task_name
 
 __all__ = ["comparable", "compare", "main", "report_sheets"]
 
@@ -97,7 +97,7 @@ def compare(
             base = None if name in taken else _reference(name, group, reference, references)
             if base is None:
                 continue
-            found = paired(group, _by_seed(base[1], group), metric, epoch=epoch, which=which)
+            found = paired(group, over_seeds(base[1], group), metric, epoch=epoch, which=which)
             noise = noise_title(group[0].get("noise", ()))
             about = {"method": group[0]["method"], "name": name, "reference": base[0]}
             rows.append({**where, **about, "noise": noise, **found})
@@ -122,20 +122,6 @@ def _reference(
     return fitting[0] if fitting else None
 
 
-def _by_seed(
-    base: Sequence[dict[str, Any]], group: Sequence[dict[str, Any]]
-) -> Sequence[dict[str, Any]]:
-    """A reference's results; one without randomness is the same number for every seed."""
-    if base[0]["updates"]:
-        return base
-    return [
-        {**base_run, "seed": result["seed"]}
-        for result in group
-        for base_run in base
-        if noise_ids(base_run) == noise_ids(result)
-    ]
-
-
 def report_sheets(results: Sequence[dict[str, Any]]) -> list[Sheet]:
     """The tables of finished runs for readers: by data and epoch, and of noise that was found.
 
@@ -143,47 +129,68 @@ def report_sheets(results: Sequence[dict[str, Any]]) -> list[Sheet]:
         results: Contents of ``results.json`` files, with identity, of any tasks.
     """
     sheets = []
-    for (task, dataset, root), group in by_data(results).items():
-        where = f"{dataset} ({root})"
+    for (name, dataset, root), group in by_data(results).items():
+        task, where = find_task(name), f"{dataset} ({root})"
         frozen = "frozen features" if any(r["features"] for r in group) else "no features"
-        for epoch in ("selected", "last") if task == "avvp" else ("last", "selected", "oracle"):
+        for epoch in task.epochs:
             title = f"{where}, test, {epoch} epoch, percent, {frozen}"
             sheets.append(results_sheet(group, epoch=epoch, title=title))
-        never = [r for r in group if r["updates"] and "metrics_never_visible" in r]
-        if never:
-            hidden = never[0]["metrics_never_visible"]["class"]
-            sheets.append(
-                results_sheet(
-                    never,
-                    which="metrics_never_visible",
-                    title=f"{where}, the same (selected epoch) with {hidden} deleted from the "
-                    "picture",
-                    among=group,
-                )
-            )
+        for variation in task.variations:
+            some = [r for r in group if variation.name(r) is not None]
+            if some:
+                how = variation.heading.format(variation.name(some[0]))
+                title = f"{where}, the same ({task.epoch} epoch) {how}"
+                sheets.append(results_sheet(some, which=variation.key, title=title, among=group))
         found = detection_sheet(group, among=group)
         if found is not None:
             sheets.append(found)
     return sheets
 
 
-def _choose(results: Sequence[dict[str, Any]], metric: str | None) -> tuple[str, str]:
+def _choose(results: Sequence[dict[str, Any]], metric: str | None) -> tuple[Task, str]:
     """The task and the metric of a comparison."""
-    tasks = list(dict.fromkeys(r.get("task", "avvp") for r in results))
+    tasks = [find_task(name) for name in dict.fromkeys(map(task_name, results))]
     if metric is None:
         if len(tasks) > 1:
-            raise UserError(
-                f"The runs are of {', '.join(tasks)}; say what to compare with --metric."
-            )
-        return tasks[0], SHOWN[tasks[0]].metric
+            names = ", ".join(task.name for task in tasks)
+            raise UserError(f"The runs are of {names}; say what to compare with --metric.")
+        return tasks[0], tasks[0].metric
     for task in tasks:
-        if metric in SHOWN[task].metrics:
+        if metric in task.metrics:
             return task, metric
-    raise unknown_name("metric", metric, [key for task in tasks for key in SHOWN[task].metrics])
+    raise unknown_name("metric", metric, [key for task in tasks for key in task.metrics])
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; see the module's docstring."""
+    args = _parser().parse_args(argv)
+    how = table_format(args.format, args.out)
+    results = list(find_runs(args.runs).values())
+    rows = None
+    if args.paired_to or args.metric:
+        task, metric = _choose(results, args.metric)
+    if args.paired_to:
+        filter_name = args.filter if task.filters else ""
+        which = task.filters.get(filter_name, "metrics")
+        epoch = args.epoch or task.epoch
+        mine = [r for r in results if task_name(r) == task.name]
+        rows = compare(mine, args.paired_to, metric, epoch=epoch, which=which)
+    if args.json:
+        text = json.dumps({"results": results, "paired": rows}, indent=1) + "\n"
+        return _emit([text], args.out)
+    if how == "csv":
+        tables = [render(data_sheet(results), "csv")] if args.out or rows is None else []
+        if rows is not None:
+            tables.append(render(paired_data_sheet(rows, metric, epoch, filter_name), "csv"))
+        return _emit(tables, args.out)
+    sheets = report_sheets(results)
+    if rows is not None:
+        sheets.append(paired_sheet(rows, args.paired_to, metric, epoch, filter_name))
+    width = None if args.out or not sys.stdout.isatty() else shutil.get_terminal_size().columns
+    return _emit(["\n".join(render(s, how, width=width) for s in sheets)], args.out)
+
+
+def _parser() -> Parser:
     parser = Parser(prog="python -m trainers.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders that hold finished runs")
     parser.add_argument("--paired-to", metavar="METHOD", help="compare all others with this one")
@@ -216,30 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         "beside it: FILE.csv and FILE.paired.csv",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    args = parser.parse_args(argv)
-    how = table_format(args.format, args.out)
-    results = [read_results(path) for path in find_runs(args.runs)]
-    task, metric = _choose(results, args.metric) if args.paired_to or args.metric else ("", "")
-    rows = None
-    filters = args.filter if task == "avvp" else ""
-    if args.paired_to:
-        which = "metrics_modality" if filters == "modality" else "metrics"
-        epoch = args.epoch or SHOWN[task].epoch
-        mine = [r for r in results if r.get("task", "avvp") == task]
-        rows = compare(mine, args.paired_to, metric, epoch=epoch, which=which)
-    if args.json:
-        text = json.dumps({"results": results, "paired": rows}, indent=1) + "\n"
-        return _emit([text], args.out)
-    if how == "csv":
-        tables = [render(data_sheet(results), "csv")] if args.out or rows is None else []
-        if rows is not None:
-            tables.append(render(paired_data_sheet(rows, metric, epoch, filters), "csv"))
-        return _emit(tables, args.out)
-    sheets = report_sheets(results)
-    if rows is not None:
-        sheets.append(paired_sheet(rows, args.paired_to, metric, epoch, filters))
-    width = None if args.out or not sys.stdout.isatty() else shutil.get_terminal_size().columns
-    return _emit(["\n".join(render(s, how, width=width) for s in sheets)], args.out)
+    return parser
 
 
 def _emit(texts: Sequence[str], out: Path | None) -> int:

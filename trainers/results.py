@@ -5,45 +5,25 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.files import canonical_json, object_digest
 from pipeline.noise import KINDS
+from trainers.tasks import task_name
 
 __all__ = [
-    "METRIC_TITLES",
-    "SHOWN",
-    "Shown",
     "by_data",
     "cell_identity",
     "group_seeds",
     "named_groups",
     "noise_ids",
     "noise_title",
+    "over_seeds",
     "paired",
-    "print_table",
-    "results_table",
-    "shown",
     "standard_error",
     "summary",
     "variant_names",
 ]
-
-METRIC_TITLES = {
-    f"{level}/{key}": title
-    for level in ("segment", "event")
-    for key, title in (
-        ("audio", "A"),
-        ("visual", "V"),
-        ("audio_visual", "AV"),
-        ("type", "Type"),
-        ("event", "Event"),
-    )
-}
 
 NOT_SETTINGS = (
     *("task", "method", "seed", "dataset", "manifest", "rows", "noise"),
@@ -58,33 +38,6 @@ SHORT = 6
 """Digits of a digest that tell the few of one table apart."""
 
 Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What tables show of a task's results.
-
-    Attributes:
-        metrics: Heading by key.
-        metric: The one that comparisons are made by.
-        epoch: The test epoch that ranks: ``"last"`` or ``"selected"``.
-    """
-
-    metrics: Mapping[str, str]
-    metric: str
-    epoch: str
-
-
-SHOWN = {
-    "avvp": Shown(METRIC_TITLES, "segment/type", "selected"),
-    "action": Shown({"clip@1": "C@1", "clip@5": "C@5", "video@1": "V@1"}, "clip@1", "last"),
-}
-"""By task."""
-
-
-def shown(result: Result) -> Shown:
-    """What tables show of a result; results older than their task's name are of parsing."""
-    return SHOWN[result.get("task", "avvp")]
 
 
 def noise_ids(result: Result) -> tuple[str, ...]:
@@ -168,7 +121,7 @@ def by_data(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result
     found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         root = str(cell_identity(result)["manifest"])
-        key = (result.get("task", "avvp"), str(result["dataset"]), root)
+        key = (task_name(result), str(result["dataset"]), root)
         found.setdefault(key, []).append(result)
     return dict(sorted(found.items()))
 
@@ -257,56 +210,6 @@ def summary(values: Sequence[float | None]) -> tuple[float, float | None] | None
     return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
 
 
-def _cell(values: Sequence[float | None]) -> str:
-    found = summary(values)
-    if found is None:
-        return "-"
-    mean, deviation = found
-    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-
-
-def _metrics(result: Result, split: str, epoch: str, which: str) -> Mapping[str, Any]:
-    metrics = result[which]
-    return metrics["val"] if split == "val" else metrics["test"][epoch]
-
-
-def results_table(
-    results: Iterable[Result],
-    *,
-    split: str = "test",
-    epoch: str = "selected",
-    which: str = "metrics",
-    title: str | None = None,
-) -> Table:
-    """A table of the ten parsing numbers.
-
-    Args:
-        results: Contents of ``results.json`` files.
-        split: ``"val"`` or ``"test"``.
-        epoch: ``"last"``, ``"selected"`` or ``"oracle"`` (test only).
-        which: ``"metrics"``, ``"metrics_modality"`` or ``"metrics_never_visible"``.
-        title: Heading; None writes one.
-    """
-    heading = title or f"{split}, {epoch} epoch, F-scores in percent"
-    table = Table(title=heading, title_justify="left", show_lines=False)
-    table.add_column("method", no_wrap=True)
-    table.add_column("seeds", justify="right")
-    for key, name in METRIC_TITLES.items():
-        prefix = "seg" if key.startswith("segment") else "ev"
-        table.add_column(f"{prefix} {name}", justify="right", no_wrap=True)
-    table.add_column("uses", no_wrap=True)
-    for group in group_seeds(results):
-        first = group[0]
-        name = first["method"] + (" (as released)" if first["as_released"] else "")
-        cells = [
-            _cell([_metrics(r, split, epoch, which).get(key) for r in group])
-            for key in METRIC_TITLES
-        ]
-        uses = first["supervision"]
-        table.add_row(name, str(len(group)), *cells, uses)
-    return table
-
-
 def paired(
     ours: Sequence[Result],
     reference: Sequence[Result],
@@ -365,14 +268,22 @@ def paired(
     }
 
 
+def over_seeds(reference: Sequence[Result], group: Sequence[Result]) -> list[Result]:
+    """A reference's results for the seeds of a group that `paired` compares with it.
+
+    A reference that trains nothing has the same numbers for every training seed, so each of its
+    results stands for all seeds under its noise.
+    """
+    if reference[0]["updates"]:
+        return list(reference)
+    return [
+        {**base, "seed": result["seed"]}
+        for result in group
+        for base in reference
+        if noise_ids(base) == noise_ids(result)
+    ]
+
+
 def _pair(result: Result) -> tuple[int, tuple[str, ...]]:
     """What two runs must share to be a pair: the training seed and the noise."""
     return result["seed"], noise_ids(result)
-
-
-def print_table(table: Table) -> None:
-    """Prints a table at full width, also where the output is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=220)
-    console.print(table)

@@ -19,14 +19,13 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.files import claim_file, object_digest, write_atomic
+from trainers.finished import read_results
 
 __all__ = [
     "CHECKPOINT_SECONDS",
     "Run",
     "describe_environment",
-    "find_runs",
     "peak_memory_bytes",
-    "read_results",
     "save_torch",
 ]
 
@@ -105,7 +104,7 @@ class Run:
         write_atomic(self.path / "DONE", time.strftime("%Y-%m-%dT%H:%M:%S\n"))
 
     def results(self) -> dict[str, Any]:
-        """The results of a finished run; see `read_results`."""
+        """The results of a finished run; see `trainers.finished.read_results`."""
         return read_results(self.path)
 
     def log(self, line: Mapping[str, Any]) -> None:
@@ -121,34 +120,6 @@ class Run:
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         write_atomic(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """The content of a finished run's ``results.json``.
-
-    Returns:
-        The results and, under ``identity``, the run's configuration without its seed: what runs
-        that may be averaged have in common.
-
-    Raises:
-        UserError: If the folder does not hold what a finished run leaves.
-    """
-    read: dict[str, dict[str, Any]] = {}
-    for name, keys in (("results.json", {"method", "seed", "dataset", "metrics"}),
-                       ("config.json", {"seed"})):  # fmt: skip
-        try:
-            read[name] = json.loads((path / name).read_text(encoding="utf-8"))
-            if not isinstance(read[name], dict) or keys - read[name].keys():
-                raise ValueError("it is not what a run writes")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"The run {path} has no usable {name} ({reason}); delete the folder and train "
-                "the run again."
-            ) from error
-    config = read["config.json"]
-    identity = {k: v for k, v in config.items() if k not in ("seed", "paths")}
-    return {**read["results.json"], "identity": identity}
 
 
 def save_torch(value: Any, path: Path) -> None:
@@ -182,42 +153,3 @@ def peak_memory_bytes(device: torch.device) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def find_runs(folders: list[Path]) -> list[Path]:
-    """All finished runs below some folders, sorted; each once.
-
-    A folder that cannot be read is left out, and so is one with the configuration and seed of
-    another; standard error says so.
-
-    Raises:
-        UserError: If there is none.
-    """
-    seen: set[Path] = set()
-    first: dict[str, Path] = {}
-    repeated: list[tuple[Path, Path]] = []
-    for path in sorted({done.parent for folder in folders for done in folder.rglob("DONE")}):
-        # One folder may be reached by several names.
-        if path.resolve() in seen:
-            continue
-        seen.add(path.resolve())
-        try:
-            results = read_results(path)
-        except UserError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        known = [results["identity"], results["seed"], results.get("noise")]
-        earlier = first.setdefault(object_digest(known), path)
-        if earlier != path:
-            repeated.append((path, earlier))
-    if repeated:
-        path, earlier = repeated[0]
-        more = f"; so are {len(repeated) - 1} more folders" if len(repeated) > 1 else ""
-        print(
-            f"counted once: {path} is the same configuration and seed as {earlier}{more}.",
-            file=sys.stderr,
-        )
-    if not first:
-        names = ", ".join(str(folder) for folder in folders)
-        raise UserError(f"There is no finished run in {names}; train one or name another folder.")
-    return list(first.values())

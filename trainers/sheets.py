@@ -6,21 +6,26 @@ id, passes over the data, seconds, and what the method uses beyond noisy labels.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from trainers.results import (
-    SHOWN,
-    by_data,
-    named_groups,
-    noise_ids,
-    noise_title,
-    shown,
-    standard_error,
-    summary,
+from trainers.cells import (
+    EMPTY,
+    cost,
+    difference,
+    epochs,
+    exact,
+    mean_error,
+    noise_names,
+    number,
+    one_of,
+    realised,
+    spread,
+    verdict,
 )
+from trainers.results import by_data, named_groups, noise_title
 from trainers.tables import Sheet
+from trainers.tasks import EPOCHS, TASKS, Task, find_task, task_name
 
 __all__ = [
     "DETECTED",
@@ -32,7 +37,6 @@ __all__ = [
 ]
 
 Result = Mapping[str, Any]
-EMPTY = "-"
 
 DETECTED = {
     "detect/auroc": "own AUROC",
@@ -47,6 +51,12 @@ DETECTED = {
 }
 """Headings of noise detection, by key of ``metrics.train``."""
 
+DETAILS = frozenset({"noise", "realised %", "noise id", "epoch", "passes", "seconds"})
+"""Columns that a narrow table of results leaves out."""
+
+VARIED = tuple(v.column for task in TASKS.values() for v in task.variations)
+"""Columns of the table for programs that say what was altered in the data."""
+
 AVERAGED = "Mean ± standard error over runs that differ in training and noise seed only"
 
 
@@ -58,6 +68,7 @@ def results_sheet(
     which: str = "metrics",
     title: str | None = None,
     among: Iterable[Result] | None = None,
+    narrow: bool = False,
 ) -> Sheet:
     """A row for each method, setting and noise; mean and standard error over seeds.
 
@@ -65,45 +76,46 @@ def results_sheet(
         results: Of one task and data set, with identity.
         epoch: ``"last"``, ``"selected"`` or ``"oracle"``; None takes the one that ranks.
         split: ``"val"`` or ``"test"``.
-        which: ``"metrics"`` or, of parsing, ``"metrics_modality"``, ``"metrics_never_visible"``.
+        which: Block of the results: ``"metrics"``, or one of its task's filters or variations.
         title: Heading; None writes one.
         among: See `trainers.results.named_groups`.
+        narrow: Whether to leave out noise, epochs and cost.
     """
     results = list(results)
     first = results[0]
-    what = shown(first)
-    epoch = epoch or what.epoch
+    task = find_task(task_name(first))
+    epoch = epoch or task.epoch
     rows = []
     for name, group in named_groups(results, among=among):
         values = {
-            key: [_block(r, split, epoch, which).get(key) for r in group] for key in what.metrics
+            key: [_block(r, split, epoch, which).get(key) for r in group] for key in task.shown
         }
         rows.append(
             [
                 name,
                 *_noise_cells(group),
                 str(len(group)),
-                *_metric_cells(values, what.metric),
-                _epochs(group, epoch) or EMPTY,
-                *_cost_cells(group),
+                *_metric_cells(values, task.metric),
+                epochs(group, epoch) or EMPTY,
+                *cost(group),
             ]
         )
     columns = [
         "method",
         *("noise", "realised %", "noise id"),
         "runs",
-        *_metric_columns(what.metrics, what.metric),
+        *_metric_columns(task.shown, task.metric),
         "epoch",
         *("passes", "seconds", "uses"),
     ]
-    heading = title or _title(first, f"{split}, {epoch} epoch")
-    return Sheet(
-        heading,
+    sheet = Sheet(
+        title or _title(first, f"{split}, {epoch} epoch"),
         columns,
         rows,
-        notes=_notes(first, epoch, what.metrics[what.metric]),
+        notes=_notes(first, epoch, task.metrics[task.metric]),
         left=frozenset({"method", "noise", "noise id", "uses"}),
     )
+    return sheet.without(DETAILS) if narrow else sheet
 
 
 def detection_sheet(
@@ -149,12 +161,13 @@ def data_sheet(results: Iterable[Result]) -> Sheet:
         results: Of any tasks, with identity.
     """
     data = by_data(results)
-    keys = [key for task in dict.fromkeys(key[0] for key in data) for key in SHOWN[task].metrics]
+    tasks = {task: find_task(task) for task, _, _ in data}
+    keys = [key for task in tasks.values() for key in task.metrics]
     ran = [r for mine in data.values() for r in mine]
     keys += [key for key in DETECTED if any(key in (r["metrics"].get("train") or {}) for r in ran)]
     columns = [
         *("task", "dataset", "manifest", "schedule", "features", "method", "uses"),
-        *("split", "epoch", "filter", "never visible"),
+        *("split", "epoch", "filter", *VARIED),
         *("noise", "noise id", "realised %", "runs", "seeds", "epochs", "passes", "seconds"),
         *(f"{key}{what}" for key in keys for what in ("", " se", " sd")),
     ]
@@ -163,16 +176,18 @@ def data_sheet(results: Iterable[Result]) -> Sheet:
         for name, group in named_groups(mine):
             first = group[0]
             features = " ".join(f"{k}={v}" for k, v in (first.get("features") or {}).items())
-            passes, seconds, uses = _cost_cells(group)
+            passes, seconds, uses = cost(group)
             head = [task, dataset, root, first.get("schedule"), features, name, uses]
-            title, realised, _ = _noise_cells(group)
-            for split, epoch, hidden, blocks in _blocks(group):
-                row = [*head, split, epoch, first.get("filter"), hidden]
-                row += [title, " ".join(_ids(group)), realised, str(len(group))]
-                row += [" ".join(str(r["seed"]) for r in group), _epochs(group, epoch)]
+            noise, rates, _ = _noise_cells(group)
+            for split, epoch, altered, blocks in _blocks(tasks[task], group):
+                row = [*head, split, epoch, first.get("filter")]
+                row += [altered.get(column) for column in VARIED]
+                row += [noise, " ".join(noise_names(group)), rates, str(len(group))]
+                row += [" ".join(str(r["seed"]) for r in group), epochs(group, epoch)]
                 row += [passes, seconds]
                 for key in keys:
-                    row += _statistics([block.get(key) for block in blocks])
+                    mean, deviation, error = spread([block.get(key) for block in blocks])
+                    row += [exact(mean), exact(error), exact(deviation)]
                 rows.append(["" if cell in (None, EMPTY) else str(cell) for cell in row])
     return Sheet("results", columns, rows)
 
@@ -200,14 +215,9 @@ def paired_sheet(
                 *([row["data"]] if several else []),
                 row["name"],
                 row["noise"],
-                _some(row["noise_ids"]),
+                one_of(row["noise_ids"]),
                 str(n) if n == possible else f"{n} of {possible}",
-                _signed(row["mean"]),
-                _number(row["sd"]),
-                _signed(row["t"]),
-                _number(row["critical"]),
-                _verdict(row),
-                " ".join(map(_signed, row["differences"])) or EMPTY,
+                *difference(row),
             ]
         )
     how = f", {filter_name} filter" if filter_name else ""
@@ -241,16 +251,10 @@ def paired_data_sheet(
         cell = [row[key] for key in ("task", "dataset", "manifest", "name", "reference", "noise")]
         cell += [" ".join(row["noise_ids"]), metric, "test", epoch, filter_name]
         cell += [" ".join(map(str, row["seeds"])), len(row["seeds"]), row["of"]]
-        cell += [_exact(row[key]) for key in ("mean", "sd", "t", "critical")]
-        cell += [_verdict(row), " ".join(map(_exact, row["differences"]))]
+        cell += [exact(row[key]) for key in ("mean", "sd", "t", "critical")]
+        cell += [verdict(row), " ".join(map(exact, row["differences"]))]
         cells.append(list(map(str, cell)))
     return Sheet("paired differences", columns, cells)
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    if not row["seeds"]:
-        return "no seed shared"
-    return "above" if row["above"] else "below" if row["below"] else "not shown"
 
 
 def _block(result: Result, split: str, epoch: str, which: str) -> Mapping[str, Any]:
@@ -258,19 +262,23 @@ def _block(result: Result, split: str, epoch: str, which: str) -> Mapping[str, A
     return metrics["val"] if split == "val" else metrics["test"][epoch]
 
 
-def _blocks(group: Sequence[Result]) -> Iterator[tuple[str, str, str, list[Mapping[str, Any]]]]:
-    """Split, epoch, class that is deleted from the picture, and the numbers of each run."""
-    places = [("test", epoch) for epoch in ("last", "selected", "oracle")] + [("val", "selected")]
+def _blocks(
+    task: Task, group: Sequence[Result]
+) -> Iterator[tuple[str, str, dict[str, str], list[Mapping[str, Any]]]]:
+    """Split, epoch, what was altered by its column, and the numbers of each run."""
+    places = [("test", epoch) for epoch in EPOCHS] + [("val", "selected")]
     for split, epoch in places:
-        yield split, epoch, "", [_block(r, split, epoch, "metrics") for r in group]
-    if group[0]["updates"] and all("metrics_never_visible" in r for r in group):
-        hidden = str(group[0]["metrics_never_visible"]["class"])
+        yield split, epoch, {}, [_block(r, split, epoch, "metrics") for r in group]
+    for variation in task.variations:
+        names = [variation.name(r) for r in group]
+        if None in names:
+            continue
         for split, epoch in places:
-            blocks = [_block(r, split, epoch, "metrics_never_visible") for r in group]
-            yield split, epoch, hidden, blocks
+            blocks = [_block(r, split, epoch, variation.key) for r in group]
+            yield split, epoch, {variation.column: names[0]}, blocks
     trained = [r["metrics"].get("train") or {} for r in group]
     if any(key in block for block in trained for key in DETECTED):
-        yield "train", "last", "", trained
+        yield "train", "last", {}, trained
 
 
 def _title(first: Result, what: str) -> str:
@@ -288,80 +296,22 @@ def _notes(first: Result, epoch: str, primary: str) -> list[str]:
     return notes
 
 
-def _ids(group: Sequence[Result]) -> list[str]:
-    """The noise ids of some runs, each once; those of one manifest are joined by +."""
-    return list(dict.fromkeys("+".join(noise_ids(r)) for r in group if noise_ids(r)))
-
-
-def _some(ids: Sequence[str]) -> str:
-    """One, and how many more."""
-    more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-    return ids[0] + more if ids else EMPTY
-
-
 def _noise_cells(group: Sequence[Result]) -> list[str]:
     """The noise asked for, realised rates, and ids."""
-    noise = group[0].get("noise", ())
-    rates = []
-    for place in range(len(noise)):
-        found = [r["noise"][place].get("realised", {}).get("overall") for r in group]
-        known = [rate for rate in found if rate is not None]
-        rates.append(f"{100 * statistics.fmean(known):.1f}" if known else EMPTY)
-    return [noise_title(noise), " + ".join(rates) or EMPTY, _some(_ids(group))]
+    return [noise_title(group[0].get("noise", ())), realised(group), one_of(noise_names(group))]
 
 
-def _metric_columns(titles: Mapping[str, str], primary: str | None) -> list[str]:
+def _metric_columns(headings: Mapping[str, str], primary: str | None) -> list[str]:
     columns = []
-    for key, name in titles.items():
-        # Headings repeat between the two levels of parsing.
-        short = {"segment": "seg ", "event": "ev "}.get(key.partition("/")[0], "") + name
-        columns += [short, "sd"] if key == primary else [short]
+    for key, name in headings.items():
+        columns += [name, "sd"] if key == primary else [name]
     return columns
 
 
 def _metric_cells(values: Mapping[str, Sequence[float | None]], primary: str | None) -> list[str]:
     cells = []
     for key, numbers in values.items():
-        found, error = summary(numbers), standard_error(numbers)
-        mean, deviation = (None, None) if found is None else found
-        text = _number(mean)
-        cells.append(text if error is None else f"{text} ± {error:.2f}")
+        cells.append(mean_error(numbers))
         if key == primary:
-            cells.append(_number(deviation))
+            cells.append(number(spread(numbers)[1]))
     return cells
-
-
-def _statistics(values: Sequence[float | None]) -> list[str]:
-    """Mean, standard error and standard deviation for programs; empty where there are too few."""
-    mean, deviation = summary(values) or (None, None)
-    return [_exact(x) for x in (mean, standard_error(values), deviation)]
-
-
-def _epochs(group: Sequence[Result], epoch: str) -> str:
-    """Which epochs the numbers are from."""
-    key = {"selected": "epoch", "oracle": "oracle_epoch"}.get(epoch)
-    chosen = [r.get("selection", {}).get(key) for r in group] if key else []
-    return " ".join(str(number) for number in chosen if number is not None)
-
-
-def _cost_cells(group: Sequence[Result]) -> list[str]:
-    passes = {str(r["passes"]) for r in group if r.get("passes") is not None}
-    seconds = [r["seconds"] for r in group if r.get("seconds") is not None]
-    uses = [group[0]["supervision"], *group[0].get("needs", ())]
-    return [
-        "/".join(sorted(passes)) or EMPTY,
-        f"{statistics.fmean(seconds):.1f}" if seconds else EMPTY,
-        ", ".join(map(str, uses)),
-    ]
-
-
-def _signed(value: float | None) -> str:
-    return EMPTY if value is None else f"{value:+.2f}"
-
-
-def _number(value: float | None) -> str:
-    return EMPTY if value is None else f"{value:.2f}"
-
-
-def _exact(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -51,6 +51,15 @@ class Sheet:
                     f"a row of the table {self.title!r} has {len(row)} cells for "
                     f"{len(self.columns)} columns: {row}"
                 )
+
+    def without(self, columns: Collection[str]) -> Sheet:
+        """The table without some columns; names that it does not have do not matter."""
+        kept = [n for n, name in enumerate(self.columns) if name not in columns]
+        return replace(
+            self,
+            columns=[self.columns[n] for n in kept],
+            rows=[[row[n] for n in kept] for row in self.rows],
+        )
 
 
 def render(sheet: Sheet, how: str = "text", *, width: int | None = None) -> str:

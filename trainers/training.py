@@ -1,57 +1,22 @@
-"""What trained methods of every task share: options, first weights, optimisers."""
+"""What trained methods of every task share: first weights, optimisers, passes without gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import Field, field, fields
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from pipeline.errors import UserError
 from trainers.random import RandomState
 
-__all__ = ["adam", "check_options", "initialise", "option", "step_lr"]
+__all__ = ["PREDICT_ROWS", "adam", "by_batches", "initialise", "step_lr"]
 
 M = TypeVar("M")
-
-
-def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A hyper-parameter's field.
-
-    Args:
-        default: The paper's value.
-        help: For ``--help``.
-        **metadata: ``choices``; ``unit="epochs"`` for what the demo schedule scales; ``low`` and
-            ``high``, the inclusive limits that `check_options` holds it to.
-    """
-    return field(default=default, metadata={"help": help, **metadata})
-
-
-def check_options(hp: Any) -> None:
-    """Holds a dataclass made of `option` fields to their choices and limits.
-
-    Raises:
-        UserError: Naming the option and what it takes.
-    """
-    for f in fields(hp):
-        value, flag = getattr(hp, f.name), f"--{f.name.replace('_', '-')}"
-        choices = f.metadata.get("choices")
-        if choices is not None and value not in choices:
-            raise UserError(f"{flag} {value!r} is not known; choose one of {', '.join(choices)}.")
-        if value is not None and not _within(value, f):
-            raise UserError(f"{flag} {value} is out of range; give {_range(f)}.")
-
-
-def _within(value: Any, f: Field[Any]) -> bool:
-    low, high = f.metadata.get("low"), f.metadata.get("high")
-    return (low is None or value >= low) and (high is None or value <= high)
-
-
-def _range(f: Field[Any]) -> str:
-    low, high = f.metadata.get("low"), f.metadata.get("high")
-    return f"at least {low}" if high is None else f"at least {low} and at most {high}"
+T = TypeVar("T")
+PREDICT_ROWS = 256
+"""Clips or videos a pass without gradients: enough for products at full speed, and what they make
+of ten steps each stays in the cache."""
 
 
 def initialise(rng: RandomState, name: str, make: Callable[[], M]) -> M:
@@ -83,3 +48,30 @@ def step_lr(
     """Step decay as a pure function of the epoch (from 1); `step` need not be whole."""
     for group in optimizer.param_groups:
         group["lr"] = lr * gamma ** int((epoch - 1) / step)
+
+
+def by_batches(
+    net: nn.Module, inputs: Any, step: Callable[[Any], T], *, size: int = PREDICT_ROWS
+) -> list[T]:
+    """Walks rows in eval mode and without gradients, wherever network and features are.
+
+    Args:
+        net: Put back into the mode it was in.
+        inputs: A task's inputs of N rows.
+        step: Called with a part of them, on the network's device.
+        size: Rows a call.
+
+    Returns:
+        What ``step`` returned, in order; at least one call is made, so that empty inputs work.
+    """
+    device = next(net.parameters()).device
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            return [
+                step(inputs[start : start + size].to(device))
+                for start in range(0, max(1, len(inputs)), size)
+            ]
+    finally:
+        net.train(training)

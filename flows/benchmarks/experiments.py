@@ -15,10 +15,11 @@ from flows.benchmarks.conditions import Condition, Variant
 from flows.benchmarks.noise import check_condition
 from flows.benchmarks.plans import MAX_SEED, SEEDS, Level, Sweep
 from flows.benchmarks.published import Published, read_published
-from flows.benchmarks.tasks import find_task, read_values
+from flows.benchmarks.tasks import read_values, registry
 from pipeline.cli import read_config
 from pipeline.errors import UserError, printable, unknown_name
 from pipeline.manifest.classes import DATA_FOLDER
+from trainers.tasks import find_task
 
 __all__ = ["EXPERIMENTS_FOLDER", "experiments", "read_experiment"]
 
@@ -249,7 +250,7 @@ def _reference(file: _Entries, variants: Sequence[Variant]) -> str:
 
 
 def _against(file: _Entries, task: str, variants: Sequence[Variant]) -> str:
-    methods = find_task(task).methods()
+    methods = registry(task)
     known = {
         field.name
         for variant in variants

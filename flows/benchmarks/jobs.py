@@ -106,12 +106,13 @@ def run_job(job: Job) -> Outcome:
 def _train(job: Job) -> Path:
     from features.store import Store
     from flows.benchmarks.conditions import Variant
-    from flows.benchmarks.tasks import find_task, read_values
+    from flows.benchmarks.tasks import experiment, read_values
     from pipeline.manifest import read_manifest
     from trainers.launching import choose_device
 
     variant = Variant.parse(job.variant)
-    experiment = find_task(job.task).experiment(
+    training = experiment(
+        job.task,
         method=variant.method,
         manifest=read_manifest(job.manifest),
         store=None if job.store is None else Store(job.store),
@@ -123,7 +124,7 @@ def _train(job: Job) -> Path:
         runs=Path(job.runs),
         quiet=True,
     )
-    (run,) = experiment.run([job.seed])
+    (run,) = training.run([job.seed])
     return run.path
 
 

@@ -1,7 +1,8 @@
 """Published numbers: data under ``manifests/published/<task>/<table>.json``, one file a table.
 
 A file says where its numbers stand (paper, table, data sets) and holds them as printed, in rows of
-method, noise, data set and values; contradictions inside a paper are kept and listed as remarks.
+method, noise, data set and values, null where the paper leaves a cell blank; contradictions inside
+a paper are kept and listed as remarks.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ class Published:
 
     Attributes:
         name: ``<task>/<table>``, such as ``"action/ntl-1"``.
-        paper: Title, authors and venue.
+        paper: Title, authors, venue and, where there is one, the number on arXiv.
         table: The table's number in the paper.
         caption: What it shows.
         metrics: What each row's values are, in percent.
         methods: The paper's names by ours; a variant is written ``ntl:contrast=ins``.
         datasets: The paper's names by ours.
         remarks: What readers must know, contradictions among them.
-        values: By (method, noise, data set), one a metric.
+        values: By (method, noise, data set), one a metric; None where none was printed.
     """
 
     name: str
@@ -44,14 +45,20 @@ class Published:
     methods: Mapping[str, str]
     datasets: Mapping[str, str]
     remarks: tuple[str, ...]
-    values: Mapping[tuple[str, str, str], tuple[float, ...]]
+    values: Mapping[tuple[str, str, str], tuple[float | None, ...]]
+
+    @property
+    def label(self) -> str:
+        """The paper in short: its number on arXiv, or its title."""
+        return f"arXiv {self.paper['arxiv']}" if "arxiv" in self.paper else self.paper["title"]
 
     @property
     def citation(self) -> str:
         """Paper and table in one line."""
+        place = f" ({self.label})" if "arxiv" in self.paper else ""
         return (
-            f"{self.paper['authors']}: {self.paper['title']}. {self.paper['venue']} "
-            f"(arXiv {self.paper['arxiv']}), Table {self.table}"
+            f"{self.paper['authors']}: {self.paper['title']}. {self.paper['venue']}{place}, "
+            f"Table {self.table}"
         )
 
     def dataset_of(self, dataset: str) -> str | None:
@@ -67,9 +74,10 @@ class Published:
         return name if name in self.datasets else None
 
     def look_up(self, method: str, noise: str, dataset: str) -> dict[str, float]:
-        """Printed values by metric; empty where the paper has no such row."""
+        """Printed values by metric; empty where the paper has no such row, or no number in it."""
         values = self.values.get((method, noise, dataset), ())
-        return dict(zip(self.metrics, values, strict=False))
+        pairs = zip(self.metrics, values, strict=False)
+        return {metric: value for metric, value in pairs if value is not None}
 
 
 def published_tables() -> tuple[str, ...]:
@@ -100,7 +108,7 @@ def read_published(name: str) -> Published:
 
 def _parse(name: str, data: Mapping[str, Any], path: Path) -> Published:
     metrics = tuple(data["metrics"])
-    values: dict[tuple[str, str, str], tuple[float, ...]] = {}
+    values: dict[tuple[str, str, str], tuple[float | None, ...]] = {}
     for number, row in enumerate(data["rows"], start=1):
         key = (row["method"], row["noise"], row["dataset"])
         if (
@@ -110,7 +118,7 @@ def _parse(name: str, data: Mapping[str, Any], path: Path) -> Published:
             or len(row["values"]) != len(metrics)
         ):
             raise ValueError(f"row {number} of {path.name} does not fit its table: {row}")
-        values[key] = tuple(float(value) for value in row["values"])
+        values[key] = tuple(v if v is None else float(v) for v in row["values"])
     return Published(
         name=name,
         paper=data["paper"],

@@ -20,8 +20,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.benchmark import prepare, report, worker_count
 from flows.benchmarks.jobs import Crew, Job, Outcome, run_job
+from flows.benchmarks.plans import Sweep
+from flows.benchmarks.preparing import prepare, report, worker_count
 from pipeline.errors import UserError
 
 __all__ = ["MAX_TASKS", "REPORT_KEY", "benchmark", "train_runs"]
@@ -102,25 +103,19 @@ def benchmark(
     """
     try:
         sweep, jobs = prepare(
-            task=task,
-            method=method,
-            noise=noise,
-            seed=seed,
-            noise_seed=noise_seed,
-            table=table,
-            paired_to=paired_to,
-            manifest=manifest,
-            store=store,
-            features=features,
-            runs=runs,
-            schedule=schedule,
-            device=device,
-        )
+            task=task, method=method, noise=noise, seed=seed, noise_seed=noise_seed, table=table,
+            paired_to=paired_to, manifest=manifest, store=store, features=features, runs=runs,
+            schedule=schedule, device=device,
+        )  # fmt: skip
         count = worker_count(workers, jobs)
     except UserError as error:
         return Failed(message=str(error), data=error)
     get_run_logger().info("%s: %d runs", sweep.title, len(jobs))
-    outcomes = _run(jobs, count)
+    return _tabulated(sweep, _run(jobs, count))
+
+
+def _tabulated(sweep: Sweep, outcomes: list[Outcome]) -> State[list[Outcome]]:
+    """Shows a sweep's tables on the server; the flow run's state."""
     create_markdown_artifact(
         "\n".join(report(sweep, outcomes, "markdown")),
         key=REPORT_KEY,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,24 @@ from typing import Any
 from flows.benchmarks.conditions import Condition, Variant
 from flows.benchmarks.jobs import Outcome
 from flows.benchmarks.plans import Sweep
-from flows.benchmarks.tasks import Task, find_task
-from trainers.results import noise_ids, paired, standard_error
+from trainers.cells import (
+    EMPTY,
+    cost,
+    difference,
+    epochs,
+    exact,
+    mean_error,
+    noise_names,
+    number,
+    realised,
+    spread,
+)
+from trainers.results import over_seeds, paired
 from trainers.tables import Sheet
+from trainers.tasks import EPOCHS, Task, find_task
 
 __all__ = ["Cell", "cells", "comparison_sheet", "data_sheet", "results_sheet"]
 
-EPOCHS = ("last", "selected", "oracle")
-EMPTY = "-"
 SHORT_ID = 6
 
 
@@ -41,11 +50,6 @@ class Cell:
         """One a seed, in percent; empty where the metric does not apply."""
         found = (result["metrics"]["test"][epoch].get(metric) for result in self.results)
         return [value for value in found if value is not None]
-
-    def noise(self, read: Callable[[Mapping[str, Any]], Any]) -> list[list[Any]]:
-        """Something of every injection, oldest first: what it is for each seed."""
-        steps = zip(*(result["noise"] for result in self.results), strict=True)
-        return [[read(entry) for entry in step] for step in steps]
 
 
 def cells(
@@ -74,19 +78,20 @@ def results_sheet(sweep: Sweep, made: Sequence[Cell]) -> Sheet:
     task = find_task(sweep.task)
     blocks = _paper_blocks(sweep, made)
     columns = ["method", "noise", "seeds"]
-    columns += [f"ours {title}" for title in task.metrics.values()]
-    main = task.metrics[task.metric]
+    columns += [f"ours {title}" for title in task.shown.values()]
+    main = task.headings[task.metric]
     columns += [f"ours sd of {main}", f"ours oracle {main}", "oracle epoch"]
     columns += ["realised %", "noise ids", "passes", "seconds", "uses"]
-    for number in range(blocks):
-        columns += _paper_columns(sweep, task, number)
+    for place in range(blocks):
+        columns += _paper_columns(sweep, task, place)
     rows = []
     for cell in made:
         row = [str(cell.variant), str(cell.condition), _seeds(cell)]
-        row += [_mean_error(cell.values(task.epoch, metric)) for metric in task.metrics]
-        row += [_statistics(cell.values(task.epoch, task.metric))[1] or EMPTY]
-        row += [_mean_error(cell.values("oracle", task.metric)), _oracle_epochs(cell)]
-        row += [_realised(cell), _ids(cell, SHORT_ID), *_cost(cell), _uses(cell)]
+        row += [mean_error(cell.values(task.epoch, metric)) for metric in task.shown]
+        row += [number(spread(cell.values(task.epoch, task.metric))[1])]
+        row += [mean_error(cell.values("oracle", task.metric))]
+        row += [epochs(cell.results, "oracle") or EMPTY, realised(cell.results)]
+        row += [" ".join(noise_names(cell.results, SHORT_ID)) or EMPTY, *cost(cell.results)]
         rows.append(row + _paper_cells(sweep, task, cell, blocks))
     left = {"method", "noise", "noise ids", "uses", *(c for c in columns if c.endswith("data"))}
     return Sheet(sweep.title, columns, rows, _notes(sweep, made, blocks > 0), frozenset(left))
@@ -103,21 +108,22 @@ def data_sheet(sweep: Sweep, made: Sequence[Cell]) -> Sheet:
     for epoch, metric in measures:
         columns += [f"ours {epoch} {metric} {what}" for what in ("mean", "sd", "se")]
     columns += ["paper", "paper table"]
-    for number in range(blocks):
-        columns += _paper_columns(sweep, task, number)
+    for place in range(blocks):
+        columns += _paper_columns(sweep, task, place)
     rows = []
     for cell in made:
         first = cell.results[0] if cell.results else {}
         row = [sweep.task, str(cell.variant), str(cell.condition)]
         row += [first.get("dataset", ""), first.get("schedule", "")]
         row += [" ".join(str(r["seed"]) for r in cell.results), " ".join(map(str, cell.missing))]
-        row += [_noise_seeds(cell), _ids(cell), _realised(cell, scale=1, digits=4)]
-        row += [_cost(cell)[0], str(first.get("updates", "")), _cost(cell)[1], _uses(cell)]
-        row += [_oracle_epochs(cell)]
+        row += [_noise_seeds(cell), " ".join(noise_names(cell.results))]
+        passes, seconds, uses = cost(cell.results)
+        row += [realised(cell.results, scale=1, digits=4), passes]
+        row += [str(first.get("updates", "")), seconds, uses, epochs(cell.results, "oracle")]
         for epoch, metric in measures:
-            row += _statistics(cell.values(epoch, metric))
+            row += [exact(value, 2) for value in spread(cell.values(epoch, metric))]
         paper = sweep.published
-        row += ["", ""] if paper is None else [f"arXiv {paper.paper['arxiv']}", paper.table]
+        row += ["", ""] if paper is None else [paper.label, paper.table]
         rows.append(row + _paper_cells(sweep, task, cell, blocks))
     return Sheet(sweep.title, columns, [[_blank(text) for text in row] for row in rows])
 
@@ -134,19 +140,12 @@ def comparison_sheet(sweep: Sweep, made: Sequence[Cell]) -> Sheet | None:
         other = base[cell.condition]
         if cell is other or not cell.results or not other.results:
             continue
-        theirs = other.results
-        if not theirs[0].get("updates", 1):
-            # A reference without randomness is the same number for every seed.
-            theirs = tuple({**theirs[0], "seed": r["seed"]} for r in cell.results)
+        theirs = over_seeds(other.results, cell.results)
         found = paired(cell.results, theirs, task.metric, epoch=task.epoch)
         if not found["seeds"]:
             continue
-        verdict = "above" if found["above"] else "below" if found["below"] else "not shown"
-        numbers = [_signed(found["mean"]), _number(found["sd"])]
-        numbers += [_signed(found["t"]), _number(found["critical"])]
-        by_seed = " ".join(map(_signed, found["differences"]))
         n = str(len(found["seeds"]))
-        rows.append([str(cell.variant), str(cell.condition), n, *numbers, verdict, by_seed])
+        rows.append([str(cell.variant), str(cell.condition), n, *difference(found)])
     title = f"difference to {sweep.reference}, {task.metric}, {task.epoch} test epoch, same noise"
     left = frozenset({"method", "noise", "verdict", "d by seed"})
     return Sheet(title, columns, rows, left=left)
@@ -177,18 +176,18 @@ def _paper_blocks(sweep: Sweep, made: Sequence[Cell]) -> int:
     return max((len(sweep.printed(c.variant, c.condition)) for c in made), default=0)
 
 
-def _paper_columns(sweep: Sweep, task: Task, number: int) -> list[str]:
-    name = "paper" if number == 0 else f"paper ({number + 1})"
+def _paper_columns(sweep: Sweep, task: Task, place: int) -> list[str]:
+    name = "paper" if place == 0 else f"paper ({place + 1})"
     metrics = sweep.published.metrics if sweep.published else ()
-    return [f"{name} data", *(f"{name} {task.metrics.get(m, m)}" for m in metrics)]
+    return [f"{name} data", *(f"{name} {task.headings.get(m, m)}" for m in metrics)]
 
 
 def _paper_cells(sweep: Sweep, task: Task, cell: Cell, blocks: int) -> list[str]:
     printed = sweep.printed(cell.variant, cell.condition)
     metrics = sweep.published.metrics if sweep.published else ()
     row: list[str] = []
-    for number in range(blocks):
-        dataset, values = printed[number] if number < len(printed) else (EMPTY, {})
+    for place in range(blocks):
+        dataset, values = printed[place] if place < len(printed) else (EMPTY, {})
         row.append(dataset)
         row += [f"{values[m]:.2f}" if m in values else EMPTY for m in metrics]
     return row
@@ -199,66 +198,10 @@ def _seeds(cell: Cell) -> str:
     return f"{n} of {n + failed}" if failed else str(n)
 
 
-def _mean_error(values: Sequence[float]) -> str:
-    mean, _, error = _statistics(values)
-    return EMPTY if not mean else mean if not error else f"{mean} ± {error}"
-
-
-def _statistics(values: Sequence[float]) -> list[str]:
-    """Mean, sample standard deviation and standard error; empty where there are too few."""
-    if not values:
-        return ["", "", ""]
-    mean = f"{statistics.fmean(values):.2f}"
-    if len(values) == 1:
-        return [mean, "", ""]
-    return [mean, f"{statistics.stdev(values):.2f}", f"{standard_error(values):.2f}"]
-
-
-def _realised(cell: Cell, *, scale: float = 100, digits: int = 1) -> str:
-    rates = cell.noise(lambda entry: entry.get("realised", {}).get("overall"))
-    known = [statistics.fmean(step) for step in rates if None not in step]
-    return " + ".join(f"{scale * rate:.{digits}f}" for rate in known) or EMPTY
-
-
-def _ids(cell: Cell, length: int | None = None) -> str:
-    """The noise ids: steps joined by +, seeds apart by spaces, equal ones once."""
-    by_seed = ("+".join(name[:length] for name in noise_ids(r)) for r in cell.results)
-    return " ".join(filter(None, dict.fromkeys(by_seed))) or EMPTY
-
-
 def _noise_seeds(cell: Cell) -> str:
-    steps = cell.noise(lambda entry: str(entry.get("seed", "")))
-    return " ".join("+".join(dict.fromkeys(seeds)) for seeds in zip(*steps, strict=True))
-
-
-def _oracle_epochs(cell: Cell) -> str:
-    epochs = [result["selection"].get("oracle_epoch") for result in cell.results]
-    return " ".join(str(epoch) for epoch in epochs if epoch is not None) or EMPTY
-
-
-def _cost(cell: Cell) -> list[str]:
-    """Passes over the training data, and mean seconds of a run."""
-    passes = {str(r["passes"]) for r in cell.results if r.get("passes") is not None}
-    seconds = [result["seconds"] for result in cell.results]
-    return [
-        "/".join(sorted(passes)) or EMPTY,
-        f"{statistics.fmean(seconds):.1f}" if seconds else EMPTY,
-    ]
-
-
-def _uses(cell: Cell) -> str:
-    if not cell.results:
-        return EMPTY
-    first = cell.results[0]
-    return ", ".join([str(first["supervision"]), *first["needs"]])
-
-
-def _number(value: float | None) -> str:
-    return EMPTY if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return EMPTY if value is None else f"{value:+.2f}"
+    """The noise seed of every run; those of several injections are equal."""
+    seeds = ([str(entry.get("seed", "")) for entry in result["noise"]] for result in cell.results)
+    return " ".join(filter(None, ("+".join(dict.fromkeys(some)) for some in seeds)))
 
 
 def _blank(text: str) -> str:

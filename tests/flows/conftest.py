@@ -18,6 +18,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.corpora import write_corpus
+
 PROJECT = Path(__file__).parents[2]
 RATE = 16000
 
@@ -193,3 +195,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command
 
         wait_until(healthy, process, log, 120)
         yield commands
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name a small corpus."""
+    manifest, store = write_corpus(tmp_path_factory.mktemp("corpus"), sizes=(20, 6, 6))
+    features = ["audio=sound", "visual=sight", "motion=moves"]
+    return ["--task=avvp", f"--manifest={manifest}", f"--store={store}", "--features", *features]

@@ -11,38 +11,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.benchmark import main, prepare, worker_count
-from flows.benchmarks.jobs import Crew, Job, run_jobs
+from flows.benchmark import main
+from flows.benchmarks.jobs import Crew, run_jobs
 from pipeline.errors import UserError
-from pipeline.manifest import read_manifest
 from tests.action_corpora import FEATURES, write_action_corpus
 from tests.corpora import write_corpus
 from tests.flows.conftest import PROJECT, wait_until
+from tests.flows.small_sweeps import HAN, SMALL, plan_jobs, written
 
-SMALL = "width=16,ff=16,batch_size=8"
-HAN = f"han:{SMALL},epochs=1"
 JOMOLD = f"jomold:{SMALL},epochs=1"
 NOISE = ("none", "drop:0.3", "drop:0.3+correspondence:0.5")
-
-
-def written(text: str) -> str:
-    """A method as tables write it."""
-    name, options = text.split(":")
-    return f"{name}:{','.join(sorted(options.split(',')))}"
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options that name a small corpus."""
-    manifest, store = write_corpus(tmp_path_factory.mktemp("corpus"), sizes=(20, 6, 6))
-    features = ["audio=sound", "visual=sight", "motion=moves"]
-    return ["--task=avvp", f"--manifest={manifest}", f"--store={store}", "--features", *features]
 
 
 @pytest.fixture
@@ -385,24 +368,8 @@ def test_a_table_can_be_run_in_part(corpus: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "table.paired.csv").exists()
 
 
-def _jobs(corpus: Sequence[str], runs: Path, *method: str, seed: Sequence[int] = (0,)) -> list[Job]:
-    named = dict(word[2:].split("=", 1) for word in corpus[:3])
-    return prepare(**named, features=corpus[4:], method=method, seed=seed, runs=runs)[1]
-
-
-def test_jobs_say_what_any_process_needs(corpus: list[str], tmp_path: Path) -> None:
-    jobs = _jobs(corpus, tmp_path, HAN, "nothing", seed=(0, 1))
-    assert [(job.variant, job.seed) for job in jobs] == [
-        (method, seed) for seed in (0, 1) for method in (written(HAN), "nothing")
-    ]
-    assert Job(**json.loads(json.dumps(jobs[0].to_json()))) == jobs[0]
-    assert jobs[0].threads == 1
-    assert worker_count(3, jobs) == 3
-    assert worker_count(9, jobs) == len(jobs)
-
-
 def test_an_interrupted_sweep_goes_on(corpus: list[str], tmp_path: Path) -> None:
-    jobs = _jobs(corpus, tmp_path, HAN, "broadcast", seed=(0, 1))
+    jobs = plan_jobs(corpus, tmp_path, HAN, "broadcast", seed=(0, 1))
     sweep = run_jobs(jobs, 0)
     first = next(sweep)
     sweep.close()
@@ -414,29 +381,10 @@ def test_an_interrupted_sweep_goes_on(corpus: list[str], tmp_path: Path) -> None
     assert before.items() <= stamps(tmp_path).items()
 
 
-def test_a_noisy_manifest_finds_the_same_media_and_is_made_once(
-    corpus: list[str], tmp_path: Path
-) -> None:
-    named = dict(word[2:].split("=", 1) for word in corpus[:3])
-    asked = {**named, "method": ["nothing"], "noise": ["drop:0.3"], "seed": [0]}
-    _, (job,) = prepare(**asked, runs=tmp_path / "a")
-    made = Path(job.manifest)
-    stamp = made.stat().st_mtime_ns
-    assert made.parent == tmp_path / "a/noise"
-    noisy, clean = read_manifest(made), read_manifest(named["manifest"])
-    assert noisy.media_root.resolve() == clean.media_root.resolve()
-    assert noisy.header.noise[-1]["id"] in made.name
-    _, (again,) = prepare(**asked, runs=tmp_path / "a")
-    assert again == job
-    assert made.stat().st_mtime_ns == stamp
-    _, (other,) = prepare(**{**asked, "noise_seed": [1]}, runs=tmp_path / "a")
-    assert other.manifest != job.manifest
-
-
 @pytest.mark.slow
 def test_a_process_that_dies_takes_down_only_its_run(corpus: list[str], tmp_path: Path) -> None:
     """The first job's process is killed each time it trains; the crew goes on with the second."""
-    endless, short = _jobs(corpus, tmp_path, f"han:{SMALL},epochs=100000", "broadcast")
+    endless, short = plan_jobs(corpus, tmp_path, f"han:{SMALL},epochs=100000", "broadcast")
     with Crew() as crew:
         outcomes: list[Any] = []
         thread = threading.Thread(target=lambda: outcomes.append(crew.run(endless)))

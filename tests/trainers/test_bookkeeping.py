@@ -16,10 +16,10 @@ from trainers.random import RandomState
 from trainers.runs import Run
 
 
-def _book(root: Path) -> Bookkeeper:
+def _book(root: Path, value: float | None = 1.0) -> Bookkeeper:
     run = Run(root, {"task": "avvp", "method": "made", "seed": 0})
     run.path.mkdir(parents=True, exist_ok=True)
-    metrics = {"m": 1.0}
+    metrics = {"m": value}
     return Bookkeeper(
         run, {"train": Selection("m")}, FitState(), RandomState(0), lambda *_: metrics,
         checkpoint_seconds=0.0,
@@ -97,3 +97,23 @@ def test_a_lack_of_memory_is_no_damaged_resume_point(
         monkeypatch.setattr(torch, "load", full)
         with pytest.raises(MemoryError):
             _book(tmp_path).resume(torch.device("cpu"))
+
+
+def test_without_validation_metrics_no_epoch_is_selected(tmp_path: Path) -> None:
+    with RandomState(0).scope():
+        blank, scored = _book(tmp_path / "blank", None), _book(tmp_path / "scored")
+        untrained = _book(tmp_path / "untrained")
+        _train(blank, 2)
+        _train(scored, 2)
+    nothing = {"metric": "m", "epoch": None, "value": None, "oracle_epoch": None}
+    assert blank.selection() == untrained.selection() == nothing
+    assert scored.selection() == {"metric": "m", "epoch": 2, "value": 1.0, "oracle_epoch": 2}
+    assert (blank.undecided, scored.undecided, untrained.undecided) == (True, False, True)
+    assert blank.state.selected("train") is not None, "either weights may be loaded"
+
+
+def test_a_method_without_phases_has_nothing_to_select(tmp_path: Path) -> None:
+    book = _book(tmp_path)
+    book.selections = {}
+    assert not book.undecided
+    assert set(book.selection().values()) == {None}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
-from trainers.fitting import FitState, Selection
+from trainers.fitting import FitState, Selection, copied
 from trainers.options import add_options, demo_schedule, resolve
 from trainers.random import RandomState
 
@@ -65,6 +65,34 @@ def test_epochs_already_done_are_not_walked_again() -> None:
     assert again.values == {"epoch": 3}
     with pytest.raises(ValueError, match="tracked twice"):
         again.track(net=fresh)
+
+
+class _Pair:
+    """A stateful object that is more than one network: a nested state, and plain values."""
+
+    def __init__(self) -> None:
+        self.net, self.seen = nn.Linear(2, 2), [torch.zeros(2)]
+
+    def state_dict(self) -> dict:
+        return {"net": self.net.state_dict(), "seen": self.seen, "name": None, "count": 3}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.net.load_state_dict(state_dict["net"])
+
+
+def test_what_is_kept_no_longer_changes_however_deep_it_lies() -> None:
+    pair, state = _Pair(), FitState()
+    state.keep("pair", pair)
+    before = pair.net.weight.detach().clone()
+    with torch.no_grad():
+        pair.net.weight.add_(1)
+        pair.seen[0].add_(1)
+    kept = state.values["pair"]
+    assert torch.equal(kept["net"]["weight"], before)
+    assert not kept["net"]["weight"].requires_grad
+    assert torch.equal(kept["seen"][0], torch.zeros(2))
+    assert (kept["name"], kept["count"]) == (None, 3)
+    assert copied({"never_visible": "Speech"}) == {"never_visible": "Speech"}
 
 
 def test_ties_go_to_the_later_or_the_earlier_epoch() -> None:

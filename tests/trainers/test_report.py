@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import UserError
 from tests.made_results import noisy_result, write_run
+from trainers.finished import find_runs
 from trainers.report import compare, main
-from trainers.runs import find_runs, read_results
 from trainers.sheets import data_sheet, detection_sheet, paired_sheet, results_sheet
 
 
@@ -23,7 +23,7 @@ def test_report_compares_only_what_shares_its_data(
         write_run(tmp_path, "han", seed, 50.0)
         write_run(tmp_path, "jomold", seed, 53.0 + seed)
         write_run(tmp_path, "rlld", seed, 99.0, manifest="another")
-    results = [read_results(path) for path in find_runs([tmp_path])]
+    results = list(find_runs([tmp_path]).values())
     rows = compare(results, "han", "segment/type")
     assert [(r["method"], r["mean"]) for r in rows] == [("jomold", 3.5)]
     with pytest.raises(UserError, match="'hann'"):

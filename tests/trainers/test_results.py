@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import UserError
@@ -22,15 +19,16 @@ from pipeline.manifest import Header, Manifest, Row, read_manifest
 from pipeline.noise import Modality, inject, write_noisy
 from tests.made_results import made_config, made_result, noisy_result, write_run
 from trainers.detection import detection_metrics, detector_scores
+from trainers.finished import find_runs
 from trainers.report import compare
 from trainers.results import (
     group_seeds,
     noise_title,
     paired,
-    results_table,
     summary,
 )
-from trainers.runs import Run, find_runs, read_results
+from trainers.runs import Run
+from trainers.sheets import results_sheet
 
 
 def test_a_runs_name_depends_on_its_configuration_only(tmp_path: Path) -> None:
@@ -102,17 +100,18 @@ def test_seeds_are_averaged_and_configurations_are_not(tmp_path: Path) -> None:
     for seed, value in enumerate((50.0, 52.0, 54.0)):
         write_run(tmp_path, "han", seed, value)
     write_run(tmp_path, "han", 0, 10.0, filter="modality")
-    results = [read_results(path) for path in find_runs([tmp_path])]
+    results = list(find_runs([tmp_path]).values())
     groups = group_seeds(results)
     assert sorted(len(group) for group in groups) == [1, 3]
     assert [r["seed"] for r in max(groups, key=len)] == [0, 1, 2]
-    console = Console(width=220, record=True, file=io.StringIO())
-    console.print(results_table(results))
-    text = console.export_text()
-    assert "52.00 ± 2.00" in text
-    assert " - " in text
-    with pytest.raises(UserError, match="no finished run"):
-        find_runs([tmp_path / "empty"])
+    sheet = results_sheet(results, narrow=True)
+    rows = [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
+    (averaged,) = (row for row in rows if row["runs"] == "3")
+    assert (averaged["seg Type"], averaged["sd"]) == ("52.00 ± 1.15", "2.00")
+    assert averaged["seg V"] == "-"
+    assert not {"noise", "realised %", "noise id", "epoch", "passes", "seconds"} & set(
+        sheet.columns
+    )
 
 
 def test_summary_leaves_blanks_blank() -> None:
@@ -219,45 +218,6 @@ def test_rates_by_class_and_maps_are_told_apart() -> None:
     titles = {noise_title([{"kind": "asymmetric", "rate": 0.4, "options": o}]) for o in custom}
     assert len(titles) == 2
     assert all(title.startswith("asymmetric 40 % (custom, map ") for title in titles)
-
-
-def test_a_run_that_is_there_twice_counts_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    first = write_run(tmp_path / "a", "han", 0, 50.0)
-    write_run(tmp_path / "a", "han", 1, 52.0)
-    folders = [tmp_path / "a", tmp_path / "a" / ".." / "a"]
-    found = find_runs(folders)
-    assert len(found) == 2
-    assert capsys.readouterr().err == "", "one folder by two names is no matter"
-    (group,) = group_seeds([read_results(found[0])] * 2 + [read_results(found[1])])
-    assert [r["seed"] for r in group] == [0, 1]
-    shutil.copytree(first.path, tmp_path / "b" / "copy")
-    assert find_runs([tmp_path]) == find_runs([tmp_path / "a"])
-    assert "copy is the same configuration and seed as" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("results.json", None), ("config.json", None), ("results.json", '{"method":'),
-     ("config.json", "[]"), ("results.json", "{}")],
-)  # fmt: skip
-def test_a_broken_run_is_left_out_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture, name: str, text: str | None
-) -> None:
-    good, bad = (write_run(tmp_path, "han", seed, 50.0) for seed in (0, 1))
-    if text is None:
-        (bad.path / name).unlink()
-    else:
-        (bad.path / name).write_text(text)
-    assert find_runs([tmp_path]) == [good.path]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(bad.path) in line
-    assert "delete the folder" in line
-    with pytest.raises(UserError, match="no finished run"):
-        find_runs([bad.path])
-    with pytest.raises(UserError, match=f"no usable {name}"):
-        read_results(bad.path)
 
 
 def test_detection_is_scored_on_given_labels_against_the_truth(tmp_path: Path) -> None:

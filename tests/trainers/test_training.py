@@ -1,15 +1,12 @@
-"""What trained methods of all tasks share: options, initialisation, decay."""
+"""What trained methods of all tasks share: initialisation, decay, passes without gradients."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import pytest
 import torch
 
-from pipeline.errors import UserError
 from trainers.random import RandomState
-from trainers.training import check_options, initialise, option, step_lr
+from trainers.training import by_batches, initialise, step_lr
 
 
 def test_initialisation_depends_on_seed_and_name_alone() -> None:
@@ -46,21 +43,25 @@ def test_step_decay(step: float, expected: list[float]) -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(3e-4 * factor)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Options:
-    cl: str = option("none", "which", choices=("none", "ma"))
-    lr_step: float = option(1.0, "when", low=0.5)
-    ratio: float | None = option(None, "share", low=0.0, high=1.0)
+def test_a_pass_over_batches_leaves_no_trace_and_meets_every_row_once() -> None:
+    net = torch.nn.Linear(2, 2).train()
+    modes = []
 
-    def __post_init__(self) -> None:
-        check_options(self)
+    def step(part: torch.Tensor) -> torch.Tensor:
+        modes.append((net.training, torch.is_grad_enabled()))
+        return net(part)
 
+    x = torch.randn(7, 2)
+    parts = by_batches(net, x, step, size=3)
+    assert [len(part) for part in parts] == [3, 3, 1]
+    torch.testing.assert_close(torch.cat(parts), net(x))
+    assert set(modes) == {(False, False)}
+    assert net.training
+    assert [len(part) for part in by_batches(net, x[:0], step)] == [0]
 
-def test_options_are_held_to_choices_and_limits() -> None:
-    assert _Options(cl="ma", lr_step=0.5, ratio=1.0).ratio == 1.0
-    with pytest.raises(UserError, match="--cl 'mma' is not known; choose one of none, ma"):
-        _Options(cl="mma")
-    with pytest.raises(UserError, match=r"--lr-step 0.1 is out of range; give at least 0.5"):
-        _Options(lr_step=0.1)
-    with pytest.raises(UserError, match=r"give at least 0.0 and at most 1.0"):
-        _Options(ratio=2.0)
+    def broken(part: torch.Tensor) -> None:
+        raise RuntimeError("made to fail")
+
+    with pytest.raises(RuntimeError):
+        by_batches(net, x, broken)
+    assert net.training, "put back whatever happens"

@@ -13,59 +13,20 @@ import sys
 from typing import Any
 
 from features.demo import ensure_demo_action
-from pipeline.cli import DONE, PARTIAL, run
-from pipeline.errors import UserError
-from pipeline.files import runs_dir
+from pipeline.cli import run
 from trainers.action.apply import evaluate_checkpoint, predict_classes
 from trainers.action.experiment import Experiment
 from trainers.action.interface import METHODS
-from trainers.command import (
-    common_options,
-    find_data,
-    list_methods,
-    parse,
-    parse_roles,
-    trained_weights,
-)
-from trainers.launching import choose_device
+from trainers.command import Command, task_main
 from trainers.sheets import results_sheet
 from trainers.tables import render
 
-PROGRAM = "python -m trainers.action"
-
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    common_options(
-        parser,
-        features="audio=panns_resnet22 visual=r2plus1d_18",
-        predicts="a table of likely classes",
-        which="last",
-    )
     parser.add_argument(
         "--detect-every", type=int, default=1, metavar="EPOCHS",
         help="how often noise detection is scored where the truth is known; 0: at the end only",
     )  # fmt: skip
-
-
-def _train(args: argparse.Namespace) -> int:
-    manifest, store = find_data(args, ensure_demo_action)
-    runs = Experiment(
-        method=args.method,
-        manifest=manifest,
-        store=store,
-        roles=parse_roles(args.features),
-        values=args.values,
-        schedule=args.schedule,
-        missing=args.missing,
-        detect_every=args.detect_every,
-        device=choose_device(args.device),
-        threads=args.threads,
-        runs=args.runs or runs_dir(),
-    ).run(args.seed)
-    _print_results([r.results() for r in runs])
-    for done in runs:
-        print(f"written: {done.path}")
-    return DONE
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
@@ -81,37 +42,28 @@ def _print_results(results: list[dict[str, Any]]) -> None:
     )
 
 
+COMMAND = Command(
+    task="action",
+    description=__doc__.splitlines()[0],
+    methods=METHODS,
+    ensure_demo=ensure_demo_action,
+    features="audio=panns_resnet22 visual=r2plus1d_18",
+    predicts="a table of likely classes",
+    table="table",
+    which="last",
+    add_options=_options,
+    experiment=Experiment,
+    asked=("detect_every",),
+    applied={},
+    evaluate=evaluate_checkpoint,
+    predict=predict_classes,
+    show=_print_results,
+)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; see the module's docstring."""
-    args = parse(
-        argv,
-        METHODS,
-        prog=PROGRAM,
-        description=__doc__.splitlines()[0],
-        add_common=_options,
-    )
-    if args.list_methods:
-        list_methods(METHODS)
-        return DONE
-    if args.evaluate or args.predict:
-        checkpoint = trained_weights(args)
-        manifest, store = find_data(args, ensure_demo_action)
-        shared = {
-            "method": args.method,
-            "roles": parse_roles(args.features),
-            "missing": args.missing,
-            "which": args.which,
-            "device": choose_device(args.device),
-        }
-        if args.predict:
-            if args.out is None:
-                raise UserError("Name the table to write with --out FILE.")
-            failed = predict_classes(checkpoint, manifest, store, out=args.out, **shared)
-            return PARTIAL if failed else DONE
-        return evaluate_checkpoint(checkpoint, manifest, store, out=args.out, **shared)
-    if args.method is None:
-        raise UserError("Choose an algorithm with --method NAME; --list-methods shows them.")
-    return _train(args)
+    return task_main(argv, COMMAND)
 
 
 if __name__ == "__main__":

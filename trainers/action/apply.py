@@ -14,12 +14,12 @@ from pipeline.cli import DONE
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.manifest import Manifest
-from trainers.action.data import load_data, load_inputs
+from trainers.action.data import load_inputs, load_splits
 from trainers.action.evaluation import METRICS
 from trainers.action.interface import METHODS, Method, Predictor
 from trainers.action.outputs import write_table
 from trainers.action.runner import score_split
-from trainers.checkpoints import build_saved, check_classes, read_checkpoint
+from trainers.checkpoints import build_saved, check_classes, check_widths, read_checkpoint
 
 __all__ = ["evaluate_checkpoint", "load_checkpoint", "predict_classes"]
 
@@ -50,15 +50,6 @@ def load_checkpoint(
     return kind, predictor, saved
 
 
-def _check_widths(saved: Mapping[str, Any], widths: Mapping[str, int]) -> None:
-    for role, width in saved["widths"].items():
-        if widths[role] != width:
-            raise UserError(
-                f"These weights read {role} features {width} wide ({saved['features'][role]}) and "
-                f"the store's are {widths[role]} wide; choose the feature with --features."
-            )
-
-
 def evaluate_checkpoint(
     checkpoint: Path,
     manifest: Manifest,
@@ -82,9 +73,9 @@ def evaluate_checkpoint(
     kind, predictor, saved = load_checkpoint(checkpoint, method=method, which=which, device=device)
     check_classes(tuple(saved["classes"]), manifest.classes, manifest.path)
     roles = roles or saved["features"]
-    data = load_data(manifest, store, roles, kind, missing=missing, device=device)
-    _check_widths(saved, data.view.inputs.widths)
-    metrics = {name: score_split(predictor, split) for name, split in data.splits.items()}
+    splits = load_splits(manifest, store, roles, kind, missing=missing, device=device)
+    check_widths(saved, splits["test"].inputs.widths)
+    metrics = {name: score_split(predictor, split) for name, split in splits.items()}
     for name, numbers in metrics.items():
         shown = (f"{m} {'-' if numbers[m] is None else f'{numbers[m]:.2f}'}" for m in METRICS)
         print(f"{name}: {'  '.join(shown)}")
@@ -120,7 +111,7 @@ def predict_classes(
     rows = manifest.split("train", "val", "test")
     roles = roles or saved["features"]
     inputs, present, _ = load_inputs(manifest, rows, store, roles, missing=missing)
-    _check_widths(saved, inputs.widths)
+    check_widths(saved, inputs.widths)
     ids = [row.id for row, there in zip(rows, present, strict=True) if there]
     failed = [row.id for row, there in zip(rows, present, strict=True) if not there]
     write_table(out, ids, predictor.predict(inputs.to(device)), saved["classes"])

@@ -19,8 +19,8 @@ from trainers.action.correspondence import video_embedding
 from trainers.action.interface import Embedding, Inputs, TrainView
 from trainers.action.neighbours import TIES, Vote, nearest, vote
 from trainers.action.training import ActionHyperparameters, NetPredictor, draw_clips, visits
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import option
 
 __all__ = [
     "CorrectionHyperparameters",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers.action.interface import Embedding, Inputs, Predictor
 from trainers.action.neighbours import nearest, strip_rows
-from trainers.action.training import PREDICT_VIDEOS
+from trainers.training import PREDICT_ROWS
 
 __all__ = ["NEIGHBOURS", "WEIGHTINGS", "correspondence_weights", "pool_clips", "video_embedding"]
 
@@ -41,7 +41,7 @@ def pool_clips(z: Tensor, valid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def video_embedding(
-    predictor: Predictor, inputs: Inputs, *, batch_size: int = PREDICT_VIDEOS
+    predictor: Predictor, inputs: Inputs, *, batch_size: int = PREDICT_ROWS
 ) -> Embedding:
     """Embeds N videos by `pool_clips`, without ever holding the vectors of all their clips.
 

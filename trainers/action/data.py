@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from features.store import FeatureTable, Store
+from features.store import Store
 from pipeline.errors import UserError
-from pipeline.grid import join_steps
 from pipeline.manifest import Manifest, Row
 from trainers.action.interface import Inputs, KnownNoise, Method, TrainView
-from trainers.roles import fill_missing, read_roles, refuse_missing, rows_digest
+from trainers.clips import join_clips
+from trainers.data import EVALUATED, SPLITS, LoadedRows, RunData, load_rows
+from trainers.roles import fill_missing, read_roles, refuse_missing
 
 __all__ = [
     "DEMO_ROLES",
@@ -25,6 +26,7 @@ __all__ = [
     "label_indices",
     "load_data",
     "load_inputs",
+    "load_splits",
 ]
 
 ROLES = ("audio", "visual")
@@ -51,25 +53,7 @@ class EvalSplit:
     labels: np.ndarray
 
 
-@dataclass(frozen=True)
-class ActionData:
-    """All that one run needs.
-
-    Attributes:
-        view: What the method sees.
-        train_ids: N ids of the training videos that have features.
-        splits: ``val`` and ``test``.
-        features: Role to ``name-specid`` of the features used.
-        rows_digest: Names the rows used, split by split.
-        failed: Videos without features by split.
-    """
-
-    view: TrainView
-    train_ids: tuple[str, ...]
-    splits: dict[str, EvalSplit]
-    features: dict[str, str]
-    rows_digest: str
-    failed: dict[str, int] = field(default_factory=dict)
+ActionData = RunData[TrainView, EvalSplit]
 
 
 def load_data(
@@ -95,6 +79,42 @@ def load_data(
     Raises:
         UserError: If labels or features do not fit.
     """
+    loaded = _load_rows(manifest, SPLITS, store, roles, method, missing=missing, device=device)
+    view = TrainView(
+        inputs=loaded.inputs["train"],
+        labels=torch.from_numpy(label_indices(manifest, loaded.trained)).to(device),
+        groups=_groups(loaded.trained).to(device),
+        classes=manifest.classes,
+        noise=known_noise(manifest) if "noise_level" in method.needs else None,
+    )
+    return loaded.run_data(view, _eval_splits(manifest, loaded))
+
+
+def load_splits(
+    manifest: Manifest,
+    store: Store | None,
+    roles: Mapping[str, str],
+    method: type[Method],
+    *,
+    missing: str = "drop",
+    device: torch.device,
+) -> dict[str, EvalSplit]:
+    """Loads validation and test data alone, to score weights on; see `load_data`."""
+    loaded = _load_rows(manifest, EVALUATED, store, roles, method, missing=missing, device=device)
+    return _eval_splits(manifest, loaded)
+
+
+def _load_rows(
+    manifest: Manifest,
+    splits: Sequence[str],
+    store: Store | None,
+    roles: Mapping[str, str],
+    method: type[Method],
+    *,
+    missing: str,
+    device: torch.device,
+) -> LoadedRows[Inputs]:
+    """Features of some splits of a manifest whose labels fit; see `trainers.data.load_rows`."""
     if manifest.header.label_type != "multiclass":
         raise UserError(
             f"Action recognition needs a multiclass manifest, this is {manifest.header.label_type};"
@@ -102,45 +122,23 @@ def load_data(
         )
     if store is None:
         raise UserError(f"{method.name} reads features; name their store with --store.")
-    rows = {name: manifest.split(name) for name in ("train", "val", "test")}
-    if not rows["train"]:
-        raise UserError("The manifest has no training rows; nothing can be trained on it.")
-    inputs: dict[str, Inputs] = {}
-    present: dict[str, np.ndarray] = {}
-    used: dict[str, str] = {}
-    for name, split in rows.items():
-        inputs[name], present[name], used = load_inputs(
-            manifest, split, store, roles, missing=missing
+
+    def read(rows: Sequence[Row]) -> tuple[Inputs, np.ndarray, dict[str, str]]:
+        return load_inputs(manifest, rows, store, roles, missing=missing)
+
+    return load_rows(manifest, splits, read, device=device, trained="video")
+
+
+def _eval_splits(manifest: Manifest, loaded: LoadedRows[Inputs]) -> dict[str, EvalSplit]:
+    return {
+        name: EvalSplit(
+            ids=tuple(row.id for row in loaded.rows[name]),
+            inputs=loaded.inputs[name],
+            present=loaded.present[name],
+            labels=label_indices(manifest, loaded.rows[name]),
         )
-        inputs[name] = inputs[name].to(device)
-    if not present["train"].any():
-        raise UserError(
-            "No training video has features in both modalities; extract them, or see what "
-            "python -m features ls says of the store."
-        )
-    trained = [row for row, there in zip(rows["train"], present["train"], strict=True) if there]
-    return ActionData(
-        view=TrainView(
-            inputs=inputs["train"],
-            labels=torch.from_numpy(label_indices(manifest, trained)).to(device),
-            groups=_groups(trained).to(device),
-            classes=manifest.classes,
-            noise=known_noise(manifest) if "noise_level" in method.needs else None,
-        ),
-        train_ids=tuple(row.id for row in trained),
-        splits={
-            name: EvalSplit(
-                ids=tuple(row.id for row in rows[name]),
-                inputs=inputs[name],
-                present=present[name],
-                labels=label_indices(manifest, rows[name]),
-            )
-            for name in ("val", "test")
-        },
-        features=used,
-        rows_digest=rows_digest(rows, present),
-        failed={name: int((~present[name]).sum()) for name in rows},
-    )
+        for name in EVALUATED
+    }
 
 
 def label_indices(manifest: Manifest, rows: Sequence[Row]) -> np.ndarray:
@@ -203,7 +201,7 @@ def load_inputs(
                 "reads vectors, choose another feature with --features."
             )
     chosen = np.flatnonzero(read.present)
-    x_v, x_a, valid = _aligned(visual, audio, chosen) or _joined(visual, audio, chosen, rows)
+    x_v, x_a, valid = join_clips(visual, audio, chosen, rows, dtype=np.float32)
     there = valid.any(1)
     present = read.present.copy()
     present[chosen] = there
@@ -217,57 +215,3 @@ def load_inputs(
         valid[~present] = True
         present = np.ones(len(rows), dtype=bool)
     return Inputs(*(torch.from_numpy(x) for x in (x_v, x_a, valid))), present, read.used
-
-
-def _aligned(
-    visual: FeatureTable, audio: FeatureTable, chosen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """What `_joined` gives, where all videos have the same steps in both modalities, else None.
-
-    Nearly every corpus is of this kind, and joining one by one would cost minutes on a large one.
-    """
-    tables = [table.select(chosen) for table in (visual, audio)]
-    steps = np.concatenate([table.lengths for table in tables])
-    if not len(steps) or (steps != steps[0]).any():
-        return None
-    t_v, t_a = (table.t.reshape(len(chosen), -1) for table in tables)
-    hop = _hop(t_v)
-    if np.abs(t_v - t_a).max() > hop / 2:
-        return None
-    # The store's memory may be shared or of another type; a tensor wants its own.
-    x_v, x_a = (np.array(table.stacked(), dtype=np.float32) for table in tables)
-    return x_v, x_a, np.ones(t_v.shape, dtype=bool)
-
-
-def _joined(
-    visual: FeatureTable, audio: FeatureTable, chosen: np.ndarray, rows: Sequence[Row]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clips that two features share, video by video.
-
-    The feature with fewer steps leads: each of them must have its partner in the other.
-
-    Returns:
-        (M, S, Dv) and (M, S, Da) float32, zeros where (M, S) bool says that a clip is not valid.
-    """
-    steps = int(np.minimum(visual.lengths, audio.lengths)[chosen].max(initial=0))
-    x_v = np.zeros((len(chosen), steps, visual.x.shape[-1]), dtype=np.float32)
-    x_a = np.zeros((len(chosen), steps, audio.x.shape[-1]), dtype=np.float32)
-    valid = np.zeros((len(chosen), steps), dtype=bool)
-    for place, n in enumerate(chosen):
-        t_v, t_a = (t.t[t.offset[n] : t.offset[n + 1]] for t in (visual, audio))
-        what = f"steps of sound and picture of {rows[n].id!r}"
-        if len(t_v) <= len(t_a):
-            i_v = np.arange(len(t_v))
-            i_a = join_steps(t_v, t_a, hop=_hop(t_v), what=what)
-        else:
-            i_a = np.arange(len(t_a))
-            i_v = join_steps(t_a, t_v, hop=_hop(t_a), what=what)
-        count = len(i_v)
-        x_v[place, :count], x_a[place, :count] = visual.row(n)[i_v], audio.row(n)[i_a]
-        valid[place, :count] = True
-    return x_v, x_a, valid
-
-
-def _hop(t: np.ndarray) -> float:
-    """Least seconds between two steps; one second where there is one step only."""
-    return float(np.diff(t).min()) if t.shape[-1] > 1 else 1.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,11 @@ import torch
 
 from features.store import Store
 from pipeline.errors import UserError
-from pipeline.files import runs_dir
 from pipeline.manifest import Manifest
 from trainers.action.data import DEMO_ROLES, KINETICS_ROLES, load_data
 from trainers.action.interface import METHODS
 from trainers.action.runner import Settings, train
-from trainers.bookkeeping import Report
-from trainers.launching import (
-    default_schedule,
-    paths_of,
-    refuse_released,
-    run_seeds,
-    scheduled,
-)
-from trainers.options import resolve
-from trainers.roles import describe_failed
+from trainers.launching import Course, launch
 from trainers.runs import Run
 
 __all__ = ["DEMO_UPDATES", "Experiment", "default_roles"]
@@ -38,6 +28,16 @@ DEMO_UPDATES = 1080
 def default_roles(manifest: Manifest) -> dict[str, str]:
     """The features a manifest is used with when none are named."""
     return dict(DEMO_ROLES if manifest.header.corpus is not None else KINETICS_ROLES)
+
+
+COURSE = Course(
+    methods=METHODS,
+    default_roles=default_roles,
+    load=load_data,
+    train=train,
+    metric="clip@1",
+    title="clip@1",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,51 +80,7 @@ class Experiment:
         Raises:
             UserError: If anything about the request does not fit, before any work starts.
         """
-        method = METHODS.get(self.method)
-        schedule = self.schedule or default_schedule(self.manifest)
-        refuse_released(method, self.values)
         if self.detect_every < 0:
             raise UserError(f"--detect-every {self.detect_every} is out of range; give 0 or more.")
-        resolve(method.hyperparameters(), self.values)
-        data = load_data(
-            self.manifest,
-            self.store,
-            self.roles or default_roles(self.manifest),
-            method,
-            missing=self.missing,
-            device=self.device,
-        )
-        if (note := describe_failed(data.failed, self.missing)) and not self.quiet:
-            print(note, file=sys.stderr)
-        hp = scheduled(
-            method,
-            self.values,
-            schedule,
-            len(data.view),
-            updates=self.updates,
-            dataset=self.manifest.header.dataset,
-        )
-        hp.check(data.view)
-
-        def train_seed(seed: int, report: Report | None) -> Run:
-            settings = Settings(
-                method=self.method,
-                hp=hp,
-                seed=seed,
-                schedule=schedule,
-                missing=self.missing,
-                threads=self.threads,
-                detect_every=self.detect_every,
-            )
-            return train(
-                settings,
-                self.manifest,
-                data,
-                self.runs or runs_dir(),
-                paths=paths_of(self.manifest, self.store),
-                report=report,
-            )
-
-        return run_seeds(
-            self.method, seeds, train_seed, metric="clip@1", title="clip@1", quiet=self.quiet
-        )
+        settings = partial(Settings, detect_every=self.detect_every)
+        return launch(COURSE, self, seeds, settings, values=self.values)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.registry import Registry
-from trainers import options
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import Hyperparameters
 from trainers.random import RandomState
 
 __all__ = [
@@ -176,23 +176,6 @@ class Verdict:
     keep: Mapping[str, np.ndarray] = field(default_factory=dict)
     weights: np.ndarray | None = None
     corrected: np.ndarray | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters(options.Hyperparameters):
-    """Settings that every recognition method has."""
-
-    def passes(self) -> int:
-        """Passes over the training videos in the whole run; stands in every row of results."""
-        raise ValueError(f"{type(self).__name__} has no training steps")
-
-    def check(self, view: TrainView) -> None:
-        """Refuses training data that these settings cannot work with, before any work starts.
-
-        Raises:
-            UserError: Naming the option to change.
-        """
-        self.steps_per_epoch(len(view))
 
 
 class Method(Protocol):

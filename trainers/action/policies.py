@@ -15,8 +15,9 @@ from torch import Tensor
 
 from trainers.action.interface import Embedding, Inputs, Prediction, TrainView
 from trainers.action.networks.adamml import AdaMMLNet
-from trainers.action.training import NetPredictor, by_batches, visits
+from trainers.action.training import NetPredictor, visits
 from trainers.random import RandomState
+from trainers.training import by_batches
 
 __all__ = ["SequencePredictor", "Sequences", "draw_segments", "policy_loss", "sequences"]
 

@@ -7,27 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.manifest import Manifest
-from trainers.action.correspondence import NEIGHBOURS
 from trainers.action.data import ActionData, EvalSplit
-from trainers.action.detection import TrueNoise, detection, pair_weights, read_true_noise
+from trainers.action.detection import read_true_noise
 from trainers.action.evaluation import blank_metrics, evaluate
-from trainers.action.interface import METHODS, Hyperparameters, Method, Predictor, Verdict
+from trainers.action.interface import METHODS, Hyperparameters, Predictor
+from trainers.action.judging import Judge
 from trainers.action.outputs import write_labels
-from trainers.action.training import per_video_loss
-from trainers.bookkeeping import (
-    Bookkeeper,
-    Report,
-    Weights,
-    common_config,
-    common_results,
-    fit_run,
-)
-from trainers.checkpoints import save_checkpoint
+from trainers.bookkeeping import Bookkeeper, Report, common_config, common_results, fit_run
+from trainers.finishing import metric_blocks, write_outcome
 from trainers.fitting import FitState
-from trainers.outputs import write_predictions
 from trainers.roles import predict_split
 from trainers.runs import CHECKPOINT_SECONDS, Run
 
@@ -88,7 +77,7 @@ def train(
     run = Run(runs, common | {"missing": settings.missing})
     if run.done:
         return run
-    judge = _Judge(method, settings.hp, data, read_true_noise(manifest, data.train_ids))
+    judge = Judge(method, settings.hp, data.view, read_true_noise(manifest, data.train_ids))
 
     def observe(predictor: Predictor, state: FitState, phase: str, epoch: int) -> dict[str, Any]:
         every = settings.detect_every
@@ -98,33 +87,6 @@ def train(
             return {}
         return {"train": judge(predictor, state).metrics}
 
-    def finish(predictor: Predictor, book: Bookkeeper) -> dict[str, Any]:
-        weights = Weights.of(predictor, book)
-        verdict = judge(predictor, book.state)
-        if verdict.own is not None:
-            write_labels(
-                run.path / "labels.h5",
-                data.train_ids,
-                data.view.classes,
-                verdict.own,
-                verdict.loss,
-            )
-        predictions = weights.by_epoch(
-            predictor,
-            lambda trained: {n: predict_split(trained, split) for n, split in data.splits.items()},
-        )
-        seconds = book.elapsed()
-        ids = {name: split.ids for name, split in data.splits.items()}
-        write_predictions(run.path / "predictions.h5", ids, predictions)
-        save_checkpoint(run.path, run.config, settings.hp, data.view, weights)
-        scores = {
-            epoch: {n: evaluate(found, data.splits[n].labels) for n, found in by_split.items()}
-            for epoch, by_split in predictions.items()
-        }
-        return _results(
-            run, settings, manifest, data, method, scores, verdict.metrics, book, seconds
-        )
-
     return fit_run(
         run,
         method,
@@ -133,7 +95,9 @@ def train(
         view=data.view,
         evaluate=lambda predictor, state, name: score_split(predictor, data.splits[name]),
         observe=observe,
-        finish=finish,
+        finish=lambda predictor, book: _finish(
+            run, settings, manifest, data, judge, predictor, book
+        ),
         threads=settings.threads,
         paths=paths,
         report=report,
@@ -148,84 +112,41 @@ def score_split(predictor: Predictor, split: EvalSplit) -> dict[str, float | Non
     return evaluate(predict_split(predictor, split), split.labels)
 
 
-@dataclass(frozen=True)
-class _Judgement:
-    """What a method thinks of the training data, and how right it is.
-
-    Attributes:
-        own: The method's verdict; None if it judges nothing.
-        loss: (N,) cross-entropy of every training label.
-        metrics: See `trainers.action.detection.detection`; empty where no truth is known.
-    """
-
-    own: Verdict | None
-    loss: np.ndarray
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Asks a predictor about the training data; the truth stays here."""
-
-    method: type[Method]
-    hp: Hyperparameters
-    data: ActionData
-    truth: TrueNoise | None
-
-    def __call__(self, predictor: Predictor, state: FitState) -> _Judgement:
-        view = self.data.view
-        own = self.method().verdict(predictor, view, self.hp, state)
-        if own is None and self.truth is None:
-            return _Judgement(None, np.zeros(0, dtype=np.float32), {})
-        loss = per_video_loss(predictor.predict(view.inputs), view.labels)
-        if self.truth is None:
-            return _Judgement(own, loss, {})
-        verdict = Verdict() if own is None else own
-        weights = verdict.weights
-        if weights is None and self.truth.altered.any():
-            near = getattr(self.hp, "neighbor_count", NEIGHBOURS)
-            weights = pair_weights(predictor, view.inputs, neighbours=near)
-        return _Judgement(own, loss, detection(self.truth, loss, verdict, weights))
-
-
-def _results(
+def _finish(
     run: Run,
     settings: Settings,
     manifest: Manifest,
     data: ActionData,
-    method: type[Method],
-    scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    found: Mapping[str, float],
+    judge: Judge,
+    predictor: Predictor,
     book: Bookkeeper,
-    seconds: float,
 ) -> dict[str, Any]:
-    """The content of ``results.json``; see README, "Results"."""
-    selection = book.selection()
-    # Without validation videos no epoch is better than another.
-    selected = blank_metrics() if selection["value"] is None else scores["selected"]["test"]
-    passes, steps = settings.hp.passes(), settings.hp.steps_per_epoch(len(data.view))
-    metrics: dict[str, Any] = {
-        "val": dict(scores["selected"]["val"]),
-        "test": {
-            "last": dict(scores["last"]["test"]),
-            "selected": dict(selected),
-            "oracle": book.oracle.metrics or blank_metrics(),
-        },
-    }
-    if found:
-        metrics["train"] = dict(found)
+    """Judges, predicts, writes everything but the results and returns these; see README."""
+    view, hp = data.view, settings.hp
+    judgement = judge(predictor, book.state)
+    if (own := judgement.own) is not None:
+        path = run.path / "labels.h5"
+        write_labels(path, data.train_ids, view.classes, own, judgement.loss)
+    outcome = write_outcome(run, hp, data, predictor, book)
+
+    def score(epoch: str, name: str) -> dict[str, float | None]:
+        return evaluate(outcome.predictions[epoch][name], data.splits[name].labels)
+
+    metrics = metric_blocks(book, score, blank_metrics())
+    if judgement.metrics:
+        metrics["train"] = judgement.metrics
     return common_results(
         run.config,
-        method,
-        settings.hp,
+        judge.method,
+        hp,
         manifest,
-        data.view.inputs.device,
+        view.inputs.device,
         book,
-        seconds,
+        outcome.seconds,
         filter=None,
-        updates=book.state.values.get("updates", passes * steps),
-        passes=passes,
-        classes=len(data.view.classes),
-        train_videos=len(data.view),
+        updates=book.state.values.get("updates", hp.updates(len(view))),
+        passes=hp.passes(),
+        classes=len(view.classes),
+        train_videos=len(view),
         metrics=metrics,
     )

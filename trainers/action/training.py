@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,25 +18,19 @@ from trainers.action.networks.heads import (
     PROJECTIONS,
     AudioVisualNet,
 )
+from trainers.options import check_options, option
 from trainers.random import RandomState
-from trainers.training import check_options, option
+from trainers.training import PREDICT_ROWS, by_batches
 
 __all__ = [
-    "PREDICT_VIDEOS",
     "ActionHyperparameters",
     "NetPredictor",
     "Visit",
     "build_net",
-    "by_batches",
     "draw_clips",
     "per_video_loss",
     "visits",
 ]
-
-T = TypeVar("T")
-PREDICT_VIDEOS = 256
-"""Videos a pass without gradients: enough for products at full speed, and what they make of ten
-clips each stays in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +66,14 @@ class ActionHyperparameters(Hyperparameters):
     def passes(self) -> int:
         """Passes over the training videos in the whole run."""
         return self.epochs
+
+    def updates(self, n: int) -> int:
+        """Updates in the whole run over ``n`` training videos."""
+        return self.passes() * self.steps_per_epoch(n)
+
+    def check(self, view: TrainView) -> None:
+        """Refuses a batch that the videos do not fill; methods refuse more."""
+        self.steps_per_epoch(len(view))
 
 
 def full_batches(n: int, size: int) -> int:
@@ -176,33 +178,6 @@ def visits(
         )
 
 
-def by_batches(
-    net: nn.Module, inputs: Inputs, step: Callable[[Inputs], T], *, size: int = PREDICT_VIDEOS
-) -> list[T]:
-    """Walks videos in eval mode and without gradients, wherever network and features are.
-
-    Args:
-        net: Put back into the mode it was in.
-        inputs: N videos.
-        step: Called with a part of them, on the network's device.
-        size: Videos a call.
-
-    Returns:
-        What ``step`` returned, in order; at least one call is made, so that empty inputs work.
-    """
-    device = next(net.parameters()).device
-    training = net.training
-    net.eval()
-    try:
-        with torch.no_grad():
-            return [
-                step(inputs[start : start + size].to(device))
-                for start in range(0, max(1, len(inputs)), size)
-            ]
-    finally:
-        net.train(training)
-
-
 class NetPredictor:
     """Predicts and embeds with a network that maps features to `Heads`.
 
@@ -212,7 +187,7 @@ class NetPredictor:
         batch_size: Videos a pass.
     """
 
-    def __init__(self, net: nn.Module, *, batch_size: int = PREDICT_VIDEOS) -> None:
+    def __init__(self, net: nn.Module, *, batch_size: int = PREDICT_ROWS) -> None:
         self.net = net
         self.batch_size = batch_size
 

@@ -15,16 +15,22 @@ from pipeline.cli import DONE
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.manifest import Manifest
-from trainers.avvp.data import LLP_ROLES, load_data, load_inputs
+from trainers.avvp.data import LLP_ROLES, load_inputs, load_splits
 from trainers.avvp.evaluation import evaluate
 from trainers.avvp.filters import apply_filter
 from trainers.avvp.interface import METHODS, Method, Predictor
 from trainers.avvp.outputs import event_rows, write_events
 from trainers.avvp.released import load_released
-from trainers.checkpoints import build_saved, check_classes, moved, read_checkpoint
+from trainers.checkpoints import (
+    build_saved,
+    check_classes,
+    check_widths,
+    moved,
+    read_checkpoint,
+)
 from trainers.options import resolve
-from trainers.results import METRIC_TITLES
 from trainers.roles import predict_split
+from trainers.tasks import AVVP
 
 __all__ = ["Trained", "evaluate_checkpoint", "load_checkpoint", "predict_events"]
 
@@ -40,16 +46,15 @@ class Trained:
         method: The algorithm.
         predictor: Ready to predict.
         classes: C names.
-        features: Role to feature (``name-specid`` of ours, names only for released weights).
-        filter: Prediction filter.
+        saved: ``features``, role to feature (``name-specid`` of ours, names only for released
+            weights), their ``widths``, and the prediction ``filter``.
         notes: What was left out of a released file.
     """
 
     method: type[Method]
     predictor: Predictor
     classes: tuple[str, ...]
-    features: Mapping[str, str]
-    filter: str
+    saved: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -81,7 +86,7 @@ def load_checkpoint(
         kind, predictor = build_saved(
             path, saved, METHODS, method=method, which=which, device=device
         )
-        return Trained(kind, predictor, tuple(saved["classes"]), saved["features"], saved["filter"])
+        return Trained(kind, predictor, tuple(saved["classes"]), saved)
     if method is None:
         raise UserError(
             f"{path} is no checkpoint of ours; say whose weights it holds with --method."
@@ -92,33 +97,8 @@ def load_checkpoint(
     predictor = kind().build(RELEASED_WIDTHS, classes, resolve(kind.hyperparameters(), values))
     dropped = load_released(path, predictor.net)  # type: ignore[attr-defined]
     notes = (f"left out of the released file (unused there): {', '.join(dropped)}",)
-    return Trained(
-        kind, moved(predictor, device), classes, LLP_ROLES, kind.filter, notes if dropped else ()
-    )
-
-
-def _check_widths(trained: Trained, widths: Mapping[str, int], expected: Mapping[str, str]) -> None:
-    net = getattr(trained.predictor, "net", None)
-    layers = {"audio": "fc_a", "visual": "fc_v", "motion": "fc_st"}
-    for role, name in layers.items():
-        layer = getattr(net, name, None)
-        if layer is None:
-            continue
-        if role not in widths:
-            raise UserError(
-                f"These weights were trained with {role} features ({expected.get(role, role)}); "
-                f"add --features {role}=NAME."
-            )
-        if layer.in_features != widths[role]:
-            raise UserError(
-                f"These weights read {role} features {layer.in_features} wide "
-                f"({expected.get(role, role)}) and the store's are {widths[role]} wide; choose the "
-                "feature with --features."
-            )
-
-
-def _roles(trained: Trained, asked: Mapping[str, str]) -> dict[str, str]:
-    return dict(asked or trained.features)
+    released = {"features": LLP_ROLES, "widths": RELEASED_WIDTHS, "filter": kind.filter}
+    return Trained(kind, moved(predictor, device), classes, released, notes if dropped else ())
 
 
 def evaluate_checkpoint(
@@ -152,28 +132,20 @@ def evaluate_checkpoint(
         device=device,
     )
     check_classes(trained.classes, manifest.classes, manifest.path)
-    data = load_data(
-        manifest,
-        store,
-        _roles(trained, roles or {}),
-        trained.method,
-        missing=missing,
-        device=device,
-    )
-    _check_widths(trained, data.view.inputs.widths, trained.features)
-    name = filter_name or trained.filter
+    roles = roles or trained.saved["features"]
+    splits = load_splits(manifest, store, roles, trained.method, missing=missing, device=device)
+    check_widths(trained.saved, splits["test"].inputs.widths)
+    name = filter_name or trained.saved["filter"]
     metrics = {
-        split: evaluate(
-            predict_split(trained.predictor, data.splits[split]), data.splits[split], name
-        )
-        for split in ("val", "test")
+        key: evaluate(predict_split(trained.predictor, split), split, name)
+        for key, split in splits.items()
     }
     for note in trained.notes:
         print(note)
     for split, numbers in metrics.items():
         shown = "  ".join(
             f"{key} {numbers[key]:.2f}" if numbers[key] is not None else f"{key} -"
-            for key in METRIC_TITLES
+            for key in AVVP.metrics
         )
         print(f"{split} ({name} filter): {shown}")
     if out is not None:
@@ -218,8 +190,8 @@ def predict_events(
         raise UserError("Released weights need a manifest that names the 25 classes of LLP.")
     if store is None:
         raise UserError("Predicting reads features; name their store with --store.")
-    roles = _roles(trained, roles or {})
-    name = filter_name or trained.filter
+    roles = roles or trained.saved["features"]
+    name = filter_name or trained.saved["filter"]
     groups: dict[int, list[Any]] = {}
     for row in manifest.rows:
         groups.setdefault(round(row.end - row.start), []).append(row)
@@ -230,7 +202,7 @@ def predict_events(
         failed += [row.id for row, there in zip(rows, present, strict=True) if not there]
         if not present.any():
             continue
-        _check_widths(trained, inputs.widths, trained.features)
+        check_widths(trained.saved, inputs.widths)
         prediction = trained.predictor.predict(inputs.to(device))
         audio, visual = apply_filter(name, prediction)
         kept = [row for row, there in zip(rows, present, strict=True) if there]

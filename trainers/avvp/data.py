@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from pipeline.grid import join_steps
 from pipeline.manifest import Manifest, Row, dense_matrices
 from trainers.avvp.interface import DenseVal, Inputs, Method, TrainView
 from trainers.avvp.metric import Truth
-from trainers.roles import fill_missing, read_roles, refuse_missing, rows_digest
+from trainers.data import EVALUATED, SPLITS, LoadedRows, RunData, load_rows
+from trainers.roles import fill_missing, read_roles, refuse_missing
 
 __all__ = [
     "DEMO_ROLES",
@@ -24,6 +25,7 @@ __all__ = [
     "ParsingData",
     "load_data",
     "load_inputs",
+    "load_splits",
 ]
 
 ROLES = ("audio", "visual", "motion")
@@ -72,26 +74,7 @@ class EvalSplit:
         )
 
 
-@dataclass(frozen=True)
-class ParsingData:
-    """All that one run needs.
-
-    Attributes:
-        view: What the method sees.
-        train_ids: N ids of the training clips that have features.
-        splits: ``val`` and ``test``.
-        features: Role to ``name-specid`` of the features used.
-        widths: Role to feature width.
-        rows_digest: Names the rows used, split by split.
-        failed: Clips without features by split.
-    """
-
-    view: TrainView
-    train_ids: tuple[str, ...]
-    splits: dict[str, EvalSplit]
-    features: dict[str, str]
-    rows_digest: str
-    failed: dict[str, int] = field(default_factory=dict)
+ParsingData = RunData[TrainView, EvalSplit]
 
 
 def load_data(
@@ -117,54 +100,77 @@ def load_data(
     Raises:
         UserError: If labels, features or annotations do not fit.
     """
+    loaded = _load_rows(manifest, SPLITS, store, roles, method, missing=missing, device=device)
+    splits = _eval_splits(manifest, loaded, method, device)
+    return loaded.run_data(_view(manifest, loaded, splits["val"], method, device), splits)
+
+
+def load_splits(
+    manifest: Manifest,
+    store: Store | None,
+    roles: Mapping[str, str],
+    method: type[Method],
+    *,
+    missing: str = "drop",
+    device: torch.device,
+) -> dict[str, EvalSplit]:
+    """Loads validation and test data alone, to score weights on; see `load_data`."""
+    loaded = _load_rows(manifest, EVALUATED, store, roles, method, missing=missing, device=device)
+    return _eval_splits(manifest, loaded, method, device)
+
+
+def _load_rows(
+    manifest: Manifest,
+    splits: Sequence[str],
+    store: Store | None,
+    roles: Mapping[str, str],
+    method: type[Method],
+    *,
+    missing: str,
+    device: torch.device,
+) -> LoadedRows[Inputs]:
+    """Features of some splits of a manifest whose labels fit; see `trainers.data.load_rows`."""
     if manifest.header.label_type != "multilabel":
         raise UserError(
             f"Video parsing needs a multilabel manifest, this is {manifest.header.label_type}; "
             "use --predict for videos without labels."
         )
-    rows = {name: manifest.split(name) for name in ("train", "val", "test")}
-    reads_features = bool(method.roles)
-    if reads_features and not rows["train"]:
-        raise UserError("The manifest has no training rows; nothing can be trained on it.")
-    dense = {name: _dense(manifest, rows[name]) for name in ("val", "test")}
-    inputs: dict[str, Inputs] = {}
-    present: dict[str, np.ndarray] = {}
-    used: dict[str, str] = {}
-    for name, split in rows.items():
-        if reads_features:
-            if store is None:
-                raise UserError(f"{method.name} reads features; name their store with --store.")
-            inputs[name], present[name], used = load_inputs(
-                manifest, split, store, roles, missing=missing, segments=SEGMENTS
-            )
-        else:
-            empty = torch.zeros(len(split), SEGMENTS, 0)
-            inputs[name], present[name] = Inputs(empty, empty), np.ones(len(split), dtype=bool)
+    if not method.roles:
+        return load_rows(manifest, splits, _no_features, device=device)
+    if store is None:
+        raise UserError(f"{method.name} reads features; name their store with --store.")
+
+    def read(rows: Sequence[Row]) -> tuple[Inputs, np.ndarray, dict[str, str]]:
+        return load_inputs(manifest, rows, store, roles, missing=missing, segments=SEGMENTS)
+
+    return load_rows(manifest, splits, read, device=device, trained="clip")
+
+
+def _no_features(rows: Sequence[Row]) -> tuple[Inputs, np.ndarray, dict[str, str]]:
+    """What stands for the features of methods that read none."""
+    empty = torch.zeros(len(rows), SEGMENTS, 0)
+    return Inputs(empty, empty), np.ones(len(rows), dtype=bool), {}
+
+
+def _eval_splits(
+    manifest: Manifest, loaded: LoadedRows[Inputs], method: type[Method], device: torch.device
+) -> dict[str, EvalSplit]:
     splits = {}
-    for name in ("val", "test"):
-        labels = manifest.label_matrix(rows[name]).astype(np.float32)
-        shown = inputs[name]
+    for name in EVALUATED:
+        rows, present, inputs = loaded.rows[name], loaded.present[name], loaded.inputs[name]
+        labels = manifest.label_matrix(rows).astype(np.float32)
+        dense = _dense(manifest, rows)
         if "test_labels" in method.needs:
-            shown = _with_labels(shown, labels[present[name]], dense[name], present[name])
+            inputs = _with_labels(inputs, labels[present], dense, present).to(device)
         splits[name] = EvalSplit(
-            ids=tuple(row.id for row in rows[name]),
-            inputs=shown.to(device),
-            present=present[name],
+            ids=tuple(row.id for row in rows),
+            inputs=inputs,
+            present=present,
             labels=labels,
-            dense=dense[name],
-            truth=None
-            if dense[name] is None
-            else Truth(dense[name][:, :, 0], dense[name][:, :, 1]),
+            dense=dense,
+            truth=None if dense is None else Truth(dense[:, :, 0], dense[:, :, 1]),
         )
-    trained = [row for row, there in zip(rows["train"], present["train"], strict=True) if there]
-    return ParsingData(
-        view=_view(manifest, trained, inputs["train"], splits["val"], method, device),
-        train_ids=tuple(row.id for row in trained),
-        splits=splits,
-        features=used,
-        rows_digest=rows_digest(rows, present),
-        failed={name: int((~present[name]).sum()) for name in rows},
-    )
+    return splits
 
 
 def _dense(manifest: Manifest, rows: Sequence[Row]) -> np.ndarray | None:
@@ -176,14 +182,14 @@ def _dense(manifest: Manifest, rows: Sequence[Row]) -> np.ndarray | None:
 
 def _view(
     manifest: Manifest,
-    rows: Sequence[Row],
-    inputs: Inputs,
+    loaded: LoadedRows[Inputs],
     val: EvalSplit,
     method: type[Method],
     device: torch.device,
 ) -> TrainView:
     def matrix(modality: str | None) -> torch.Tensor:
-        return torch.from_numpy(manifest.label_matrix(rows, modality).astype(np.float32)).to(device)
+        labels = manifest.label_matrix(loaded.trained, modality).astype(np.float32)
+        return torch.from_numpy(labels).to(device)
 
     dense_val = None
     if "dense_val" in method.needs:
@@ -195,7 +201,7 @@ def _view(
         audio, visual = (val.dense[val.present][:, :, m] for m in (0, 1))
         dense_val = DenseVal(val.inputs, audio, visual)
     return TrainView(
-        inputs=inputs.to(device),
+        inputs=loaded.inputs["train"],
         labels=matrix(None),
         labels_audio=matrix("audio"),
         labels_visual=matrix("visual"),

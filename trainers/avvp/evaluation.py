@@ -5,14 +5,14 @@ from __future__ import annotations
 from trainers.avvp.data import EvalSplit
 from trainers.avvp.filters import apply_filter
 from trainers.avvp.interface import Prediction
-from trainers.results import METRIC_TITLES
+from trainers.tasks import AVVP
 
 __all__ = ["blank_metrics", "evaluate"]
 
 
 def blank_metrics() -> dict[str, float | None]:
     """All ten keys without a value: no annotations, or not computed."""
-    return dict.fromkeys(METRIC_TITLES)
+    return dict.fromkeys(AVVP.metrics)
 
 
 def evaluate(prediction: Prediction, split: EvalSplit, filter_name: str) -> dict[str, float | None]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,13 @@ import torch
 
 from features.store import Store
 from pipeline.errors import UserError
-from pipeline.files import runs_dir
 from pipeline.manifest import Manifest
 from trainers.avvp.data import DEMO_ROLES, LLP_ROLES, load_data
 from trainers.avvp.filters import FILTERS
 from trainers.avvp.interface import METHODS
 from trainers.avvp.runner import Settings, most_frequent_class, train
-from trainers.bookkeeping import Report
-from trainers.launching import (
-    default_schedule,
-    paths_of,
-    refuse_released,
-    run_seeds,
-    scheduled,
-)
-from trainers.options import DEMO_UPDATES, resolve
-from trainers.roles import describe_failed
+from trainers.launching import Course, launch
+from trainers.options import DEMO_UPDATES
 from trainers.runs import Run
 
 __all__ = ["Experiment", "default_roles"]
@@ -36,6 +27,16 @@ __all__ = ["Experiment", "default_roles"]
 def default_roles(manifest: Manifest) -> dict[str, str]:
     """The features a manifest is used with when none are named."""
     return dict(DEMO_ROLES if manifest.header.corpus is not None else LLP_ROLES)
+
+
+COURSE = Course(
+    methods=METHODS,
+    default_roles=default_roles,
+    load=load_data,
+    train=train,
+    metric="segment/type",
+    title="segment Type",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,62 +83,16 @@ class Experiment:
             UserError: If anything about the request does not fit, before any work starts.
         """
         method = METHODS.get(self.method)
-        schedule = self.schedule or default_schedule(self.manifest)
+        if self.filter is not None and self.filter not in FILTERS:
+            raise UserError(f"There is no filter {self.filter!r}; use {', '.join(FILTERS)}.")
         never_visible = self._never_visible()
         values = dict(self.values)
         if "never_visible" in {f.name for f in fields(method.hyperparameters)}:
             values["never_visible"] = never_visible
-        refuse_released(method, values)
-        if self.filter is not None and self.filter not in FILTERS:
-            raise UserError(f"There is no filter {self.filter!r}; use {', '.join(FILTERS)}.")
-        resolve(method.hyperparameters(), values)
-        data = load_data(
-            self.manifest,
-            self.store,
-            self.roles or default_roles(self.manifest),
-            method,
-            missing=self.missing,
-            device=self.device,
+        settings = partial(
+            Settings, filter=self.filter or method.filter, never_visible=never_visible
         )
-        if (note := describe_failed(data.failed, self.missing)) and not self.quiet:
-            print(note, file=sys.stderr)
-        hp = scheduled(
-            method,
-            values,
-            schedule,
-            len(data.view),
-            updates=self.updates,
-            dataset=self.manifest.header.dataset,
-        )
-
-        def train_seed(seed: int, report: Report | None) -> Run:
-            settings = Settings(
-                method=self.method,
-                hp=hp,
-                seed=seed,
-                schedule=schedule,
-                filter=self.filter or method.filter,
-                missing=self.missing,
-                never_visible=never_visible,
-                threads=self.threads,
-            )
-            return train(
-                settings,
-                self.manifest,
-                data,
-                self.runs or runs_dir(),
-                paths=paths_of(self.manifest, self.store),
-                report=report,
-            )
-
-        return run_seeds(
-            self.method,
-            seeds,
-            train_seed,
-            metric="segment/type",
-            title="segment Type",
-            quiet=self.quiet,
-        )
+        return launch(COURSE, self, seeds, settings, values=values)
 
     def _never_visible(self) -> str:
         if not self.manifest.classes:

@@ -11,21 +11,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.manifest import Manifest
-from trainers.avvp.data import EvalSplit, ParsingData
+from trainers.avvp.data import ParsingData
 from trainers.avvp.evaluation import blank_metrics, evaluate
 from trainers.avvp.interface import METHODS, Hyperparameters, Method, Prediction, Predictor
 from trainers.avvp.outputs import write_labels, write_verdict
-from trainers.bookkeeping import (
-    Bookkeeper,
-    Weights,
-    common_config,
-    common_results,
-    fit_run,
-)
-from trainers.checkpoints import save_checkpoint
+from trainers.bookkeeping import Bookkeeper, common_config, common_results, fit_run
 from trainers.detection import detection_metrics
+from trainers.finishing import Outcome, metric_blocks, write_outcome
 from trainers.fitting import FitState
-from trainers.outputs import write_predictions
 from trainers.roles import predict_split
 from trainers.runs import CHECKPOINT_SECONDS, Run
 
@@ -138,33 +131,14 @@ def _finish(
     book: Bookkeeper,
 ) -> dict[str, Any]:
     """Predicts with the last and the selected weights and writes everything but the results."""
-    weights = Weights.of(predictor, book)
     keep = method().keep_scores(predictor, data.view, settings.hp, book.state)
-    predictions: dict[str, dict[str, Prediction]] = weights.by_epoch(
-        predictor,
-        lambda trained: {
-            name: predict_split(trained, split) for name, split in data.splits.items()
-        },
-    )
-    seconds = book.elapsed()
-    ids = {name: split.ids for name, split in data.splits.items()}
-    write_predictions(run.path / "predictions.h5", ids, predictions)
-    detection: dict[str, Any] = {}
+    outcome = write_outcome(run, settings.hp, data, predictor, book, filter=settings.filter)
+    write_verdict(run.path / "denoiser.json", data.view.classes, book.state.values)
+    results = _results(run, settings, manifest, data, method, outcome, book)
     if keep is not None:
         write_labels(run.path / "labels.h5", data.train_ids, data.view.classes, keep)
-        detection = detection_metrics(manifest, data.train_ids, keep)
-    save_checkpoint(
-        run.path,
-        run.config,
-        settings.hp,
-        data.view,
-        weights,
-        filter=settings.filter,
-    )
-    write_verdict(run.path / "denoiser.json", data.view.classes, book.state.values)
-    results = _results(run, settings, manifest, data, method, predictions, book, seconds)
-    if detection:
-        results["metrics"]["train"] = detection
+        if detection := detection_metrics(manifest, data.train_ids, keep):
+            results["metrics"]["train"] = detection
     return results
 
 
@@ -174,34 +148,23 @@ def _results(
     manifest: Manifest,
     data: ParsingData,
     method: type[Method],
-    predictions: Mapping[str, Mapping[str, Prediction]],
+    outcome: Outcome,
     book: Bookkeeper,
-    seconds: float,
 ) -> dict[str, Any]:
     """The content of ``results.json``; see README, "Results"."""
     never = manifest.classes.index(settings.never_visible) if settings.never_visible else None
 
     def metrics(filter_name: str, hidden: int | None = None) -> dict[str, Any]:
-        def of(epoch: str, split: EvalSplit, name: str) -> dict[str, Any]:
-            prediction = predictions[epoch][name]
+        def score(epoch: str, name: str) -> dict[str, Any]:
+            prediction = outcome.predictions[epoch][name]
             if hidden is not None:
                 prediction = _without_visual(prediction, hidden)
-            return evaluate(prediction, split, filter_name)
+            return evaluate(prediction, data.splits[name], filter_name)
 
-        val, test = data.splits["val"], data.splits["test"]
-        return {
-            "val": of("selected", val, "val"),
-            "test": {
-                "last": of("last", test, "test"),
-                "selected": of("selected", test, "test"),
-                # Only the method's own filter is scored in every epoch.
-                "oracle": book.oracle.metrics
-                if filter_name == settings.filter and hidden is None and book.oracle.metrics
-                else blank_metrics(),
-            },
-        }
+        # Only the method's own filter is scored in every epoch.
+        own = filter_name == settings.filter and hidden is None
+        return metric_blocks(book, score, blank_metrics(), oracle=own)
 
-    steps = getattr(settings.hp, "epochs", 0)
     return common_results(
         run.config,
         method,
@@ -209,9 +172,9 @@ def _results(
         manifest,
         data.view.inputs.device,
         book,
-        seconds,
+        outcome.seconds,
         filter=settings.filter,
-        updates=steps * settings.hp.steps_per_epoch(len(data.view)) if steps else 0,
+        updates=settings.hp.updates(len(data.view)),
         metrics=metrics(settings.filter),
         metrics_modality=metrics("modality"),
         metrics_never_visible={

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from trainers.avvp.interface import Hyperparameters, Inputs, Prediction
-from trainers.training import check_options, option
+from trainers.options import check_options, option
+from trainers.training import PREDICT_ROWS, by_batches
 
 __all__ = ["NetPredictor", "NetworkHyperparameters"]
 
@@ -57,31 +57,19 @@ class NetPredictor:
         **options: For the network's forward, such as ``with_ca=False``.
     """
 
-    def __init__(self, net: nn.Module, *, batch_size: int = 256, **options: Any) -> None:
+    def __init__(self, net: nn.Module, *, batch_size: int = PREDICT_ROWS, **options: Any) -> None:
         self.net = net
         self.batch_size = batch_size
         self.options = options
 
-    @torch.no_grad()
     def predict(self, inputs: Inputs) -> Prediction:
         """Predicts in eval mode, wherever network and features are."""
-        device = next(self.net.parameters()).device
-        training = self.net.training
-        self.net.eval()
-        try:
-            return Prediction.concatenate(
-                [
-                    self._batch(inputs[start : start + self.batch_size], device)
-                    for start in range(0, max(1, len(inputs)), self.batch_size)
-                ]
-            )
-        finally:
-            self.net.train(training)
+        return Prediction.concatenate(
+            by_batches(self.net, inputs, self._batch, size=self.batch_size)
+        )
 
-    def _batch(self, inputs: Inputs, device: torch.device) -> Prediction:
-        motion = None if inputs.motion is None else inputs.motion.to(device)
-        batch = Inputs(inputs.audio.to(device), inputs.visual.to(device), motion)
-        out = self.net(batch, **self.options)
+    def _batch(self, inputs: Inputs) -> Prediction:
+        out = self.net(inputs, **self.options)
 
         def array(x: Tensor) -> Any:
             return x.float().cpu().numpy()

@@ -12,8 +12,8 @@ import pytest
 from flows.benchmarks.conditions import Condition, Variant
 from flows.benchmarks.experiments import experiments, read_experiment
 from flows.benchmarks.published import published_tables
-from flows.benchmarks.tasks import find_task
 from pipeline.errors import UserError
+from trainers.tasks import find_task
 
 FIVE_LEVELS = ["", "+correspondence:0.1", "+correspondence:0.2", "+correspondence:0.3",
                "+correspondence:0.4"]  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_file_says_where_its_numbers_stand(name: str) -> None:
     data = json.loads((PUBLISHED_FOLDER / f"{name}.json").read_text())
     assert f"{data['task']}/{data['name']}" == name
     assert data["unit"] == "percent"
-    assert {"title", "authors", "venue", "arxiv"} <= set(data["paper"])
+    assert {"title", "authors", "venue"} <= set(data["paper"])
     assert data["table"] in read_published(name).citation
 
 
@@ -92,6 +92,25 @@ def test_what_a_paper_does_not_print_is_empty() -> None:
     table = read_published("action/ntl-1")
     assert table.look_up("ce", "symmetric:0.2", "ucf101-51") == {}
     assert table.look_up("ntl", "none", "ucf101-51") == {}
+
+
+def test_blank_cells_and_papers_outside_arxiv_are_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = json.loads((PUBLISHED_FOLDER / "action/ntl-1.json").read_text())
+    first, second = data["rows"][:2]
+    first["values"], second["values"] = [61.5, None, 70.25], [None, None, None]
+    del data["paper"]["arxiv"]
+    (tmp_path / "action").mkdir()
+    (tmp_path / "action/made-1.json").write_text(json.dumps(data))
+    monkeypatch.setattr("flows.benchmarks.published.PUBLISHED_FOLDER", tmp_path)
+    table = read_published("action/made-1")
+    printed = table.look_up(first["method"], first["noise"], first["dataset"])
+    assert printed == {"clip@1": 61.5, "video@1": 70.25}
+    assert table.look_up(second["method"], second["noise"], second["dataset"]) == {}
+    assert table.label == data["paper"]["title"]
+    assert table.citation.endswith(f"{data['paper']['venue']}, Table I")
+    assert "arXiv" not in table.citation
 
 
 def test_an_unknown_table_is_refused_and_the_nearest_offered() -> None:

@@ -14,15 +14,25 @@ from features.store import Store
 from pipeline.errors import UserError
 from pipeline.manifest import Header, Manifest, Row, read_manifest, write_manifest
 from tests.action_corpora import FEATURES, make_noisy, write_action_corpus
+from tests.commands import (
+    RESULTS,
+    RUN_FILES,
+    Trainer,
+    check_finished_runs,
+    check_killed_run,
+    check_mistake,
+    only,
+    results_of,
+)
 from tests.corpora import commit
 from tests.recognition import make_inputs
-from trainers import bookkeeping
 from trainers.action import runner
 from trainers.action.__main__ import main
 from trainers.action.evaluation import METRICS
 from trainers.report import main as report
 
 SMALL = ["--width", "16", "--batch-size", "8", "--epochs", "3", "--lr", "0.003"]
+_train = Trainer(main, runner.train, FEATURES)
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +45,14 @@ def noisy(corpus: tuple[Path, Path]) -> tuple[Path, Path]:
     return make_noisy(corpus[0]), corpus[1]
 
 
-def _train(corpus: tuple[Path, Path], runs: Path, *more: str) -> int:
-    manifest, store = corpus
-    common = ["--manifest", str(manifest), "--store", str(store), "--runs", str(runs)]
-    return main([*common, *FEATURES, "--threads", "1", *more])
-
-
-def _only(runs: Path) -> Path:
-    (run,) = [done.parent for done in runs.rglob("DONE")]
-    return run
-
-
-def _results(runs: Path) -> dict:
-    return json.loads((_only(runs) / "results.json").read_text())
-
-
 def test_a_run_leaves_what_the_contract_says(
     noisy: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert _train(noisy, tmp_path, "--method", "ce", *SMALL) == 0
-    run = _only(tmp_path)
-    assert {p.name for p in run.iterdir()} == {
-        "config.json", "environment.json", "metrics.jsonl", "results.json", "predictions.h5",
-        "checkpoint.pt", "DONE",
-    }  # fmt: skip
+    run = only(tmp_path)
+    assert {p.name for p in run.iterdir()} == RUN_FILES
     results = json.loads((run / "results.json").read_text())
-    assert set(results) == {
-        "schema", "task", "method", "seed", "as_released", "supervision", "needs", "filter",
-        "annotations", "schedule", "updates", "dataset", "features", "noise", "metrics",
-        "selection", "seconds", "peak_memory_bytes", "threads", "passes", "classes",
-        "train_videos",
-    }  # fmt: skip
+    assert set(results) == RESULTS | {"passes", "classes", "train_videos"}
     assert (results["task"], results["method"], results["schedule"]) == ("action", "ce", "paper")
     assert (results["passes"], results["updates"]) == (3, 3 * 5)
     assert (results["classes"], results["train_videos"]) == (5, 40)
@@ -107,12 +94,12 @@ def test_a_method_that_judges_writes_labels_and_is_scored(
 ) -> None:
     small = [*SMALL, "--knn", "4", "--warmup", "1"]
     assert _train(noisy, tmp_path, "--method", "ntl", *small) == 0
-    with h5py.File(_only(tmp_path) / "labels.h5") as file:
+    with h5py.File(only(tmp_path) / "labels.h5") as file:
         assert {"id", "keep", "weight_visual", "weight_audio", "corrected"} <= set(file)
         assert {file[key].shape for key in ("id", "keep", "weight_audio", "corrected")} == {(40,)}
         corrected = file["corrected"][:]
         ids = file["id"].asstr()[:]
-    train = _results(tmp_path)["metrics"]["train"]
+    train = results_of(tmp_path)["metrics"]["train"]
     assert {"detect/auroc", "detect/pair/auroc", "corrected/overall", "corrected/flipped"} <= set(
         train
     )
@@ -123,49 +110,14 @@ def test_a_method_that_judges_writes_labels_and_is_scored(
 def test_finished_runs_are_found_and_seeds_are_separate(
     noisy: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert _train(noisy, tmp_path, "--method", "ce", *SMALL) == 0
-    stamp = (_only(tmp_path) / "DONE").stat().st_mtime_ns
-    assert _train(noisy, tmp_path, "--method", "ce", *SMALL, "--seed", "0", "1") == 0
-    printed = capsys.readouterr()
-    assert "nothing to train" in printed.err
-    assert "±" in printed.out
-    runs = sorted(done.parent for done in tmp_path.rglob("DONE"))
-    assert len(runs) == 2
-    assert stamp in [(run / "DONE").stat().st_mtime_ns for run in runs]
+    check_finished_runs(_train, noisy, tmp_path, ["--method", "ce", *SMALL], capsys)
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
     noisy: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _train(noisy, tmp_path / "whole", "--method", "ce", *SMALL) == 0
-    monkeypatch.setattr(runner.train, "__kwdefaults__", {
-        **runner.train.__kwdefaults__, "checkpoint_seconds": 0.0
-    })  # fmt: skip
-    original = bookkeeping.Bookkeeper.__call__
-    calls = []
-
-    def dying(self: object, *args: object, **log: float) -> bool:
-        selected = original(self, *args, **log)
-        calls.append(args[:2])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return selected
-
-    monkeypatch.setattr(bookkeeping.Bookkeeper, "__call__", dying)
-    with pytest.raises(KeyboardInterrupt):
-        _train(noisy, tmp_path / "cut", "--method", "ce", *SMALL)
-    assert not list((tmp_path / "cut").rglob("DONE"))
-    assert _train(noisy, tmp_path / "cut", "--method", "ce", *SMALL) == 0
-    assert len(calls) == 3, "finished epochs were trained again"
-    whole, cut = (_only(tmp_path / name) for name in ("whole", "cut"))
-    assert whole.name == cut.name
-    one, other = (json.loads((run / "results.json").read_text()) for run in (whole, cut))
-    assert one["metrics"] == other["metrics"]
-    assert one["selection"] == other["selection"]
-    with h5py.File(whole / "predictions.h5") as a, h5py.File(cut / "predictions.h5") as b:
-        np.testing.assert_array_equal(a["test/last/logits"], b["test/last/logits"])
-    logs = [(run / "metrics.jsonl").read_text().splitlines() for run in (whole, cut)]
-    assert len(logs[0]) == len(logs[1])
+    argv = ["--method", "ce", *SMALL]
+    check_killed_run(_train, noisy, tmp_path, argv, monkeypatch, after=2)
 
 
 def test_a_checkpoint_scores_as_its_run_did(
@@ -173,8 +125,8 @@ def test_a_checkpoint_scores_as_its_run_did(
 ) -> None:
     manifest, store = noisy
     _train(noisy, tmp_path, "--method", "ce", *SMALL)
-    results = _results(tmp_path)
-    common = ["--checkpoint", str(_only(tmp_path) / "checkpoint.pt"), "--manifest", str(manifest),
+    results = results_of(tmp_path)
+    common = ["--checkpoint", str(only(tmp_path) / "checkpoint.pt"), "--manifest", str(manifest),
               "--evaluate", "--store", str(store)]  # fmt: skip
     for which in ("last", "selected"):
         out = tmp_path / "scores.json"
@@ -206,7 +158,7 @@ def test_unlabelled_videos_get_their_likely_classes(
         commit(Store(store), name, unlabelled, x.numpy(), {"new5"} if name == "sight" else set())
     out = tmp_path / "classes.tsv"
     code = main(
-        ["--predict", "--checkpoint", str(_only(tmp_path / "runs") / "checkpoint.pt"),
+        ["--predict", "--checkpoint", str(only(tmp_path / "runs") / "checkpoint.pt"),
          "--manifest", str(tmp_path / "unlabelled.jsonl"), "--store", str(store), "--out", str(out)]
     )  # fmt: skip
     assert code == 2, "one video has no features"
@@ -231,17 +183,17 @@ def test_videos_without_features_are_not_trained_on_and_count_as_wrong(
     long = [*SMALL, "--epochs", "30"]
     assert _train(corpus, tmp_path / "runs", "--method", "ce", *long) == 0
     assert "2 train, 3 test" in capsys.readouterr().err
-    results = _results(tmp_path / "runs")
+    results = results_of(tmp_path / "runs")
     assert results["train_videos"] == 38
     assert results["metrics"]["test"]["last"]["video@1"] == pytest.approx(100 * 17 / 20)
     assert results["metrics"]["test"]["last"]["clip@5"] == pytest.approx(100 * 17 / 20)
-    with h5py.File(_only(tmp_path / "runs") / "predictions.h5") as file:
+    with h5py.File(only(tmp_path / "runs") / "predictions.h5") as file:
         assert not file["test/last/valid"][3].any()
         assert file["test/last/valid"][2].all()
     with pytest.raises(UserError, match="'train0' first"):
         _train(corpus, tmp_path / "other", "--method", "ce", *SMALL, "--missing", "error")
     assert _train(corpus, tmp_path / "zero", "--method", "ce", *SMALL, "--missing", "zero") == 0
-    assert _results(tmp_path / "zero")["train_videos"] == 40
+    assert results_of(tmp_path / "zero")["train_videos"] == 40
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
@@ -251,7 +203,7 @@ def test_no_noise_and_nothing_but_noise_can_be_trained_on(
     manifest = make_noisy(corpus[0], label=rate, audio=rate, name=f"rate{rate:g}")
     for method in ("ce", "ntl"):
         assert _train((manifest, corpus[1]), tmp_path / method, "--method", method, *SMALL) == 0
-        results = _results(tmp_path / method)
+        results = results_of(tmp_path / method)
         assert [n["realised"]["overall"] for n in results["noise"]] == [rate, rate]
         assert "detect/label/auroc" not in results["metrics"].get("train", {})
 
@@ -264,13 +216,38 @@ def test_without_validation_no_epoch_is_selected(
     out = capsys.readouterr().out
     assert "no validation videos" in out
     assert "selected epoch" not in out
-    results = _results(tmp_path / "runs")
+    results = results_of(tmp_path / "runs")
     assert set(results["metrics"]["val"].values()) == {None}
     assert set(results["metrics"]["test"]["selected"].values()) == {None}
+    assert results["selection"]["epoch"] is None
     assert results["metrics"]["test"]["last"]["clip@1"] > 0
-    saved = torch.load(_only(tmp_path / "runs") / "checkpoint.pt", weights_only=True)
+    saved = torch.load(only(tmp_path / "runs") / "checkpoint.pt", weights_only=True)
     for name, value in saved["last"].items():
         assert torch.equal(saved["selected"][name], value), "either may be loaded"
+
+
+def test_training_videos_without_any_feature_are_refused(tmp_path: Path) -> None:
+    failed = [f"train{n}" for n in range(8)]
+    corpus = write_action_corpus(tmp_path, sizes=(8, 4, 4), failed=failed)
+    with pytest.raises(UserError, match=r"No training video has features .*features ls"):
+        _train(corpus, tmp_path / "runs", "--method", "ce", *SMALL)
+
+
+def test_a_manifest_of_test_rows_is_enough_to_score_weights(
+    corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _train(corpus, tmp_path / "runs", "--method", "ce", *SMALL)
+    whole = read_manifest(corpus[0])
+    alone = corpus[0].with_name("alone.jsonl")
+    write_manifest(whole.with_rows(whole.split("test")), alone)
+    checkpoint, out = only(tmp_path / "runs") / "checkpoint.pt", tmp_path / "scores.json"
+    assert main(["--evaluate", "--checkpoint", str(checkpoint), "--manifest", str(alone),
+                 "--store", str(corpus[1]), "--out", str(out)]) == 0  # fmt: skip
+    scores = json.loads(out.read_text())["metrics"]
+    assert scores["test"] == results_of(tmp_path / "runs")["metrics"]["test"]["last"]
+    assert set(scores["val"].values()) == {None}
+    with pytest.raises(UserError, match="no training rows"):
+        _train((alone, corpus[1]), tmp_path / "none", "--method", "ce", *SMALL)
 
 
 @pytest.mark.parametrize(("dataset", "near"), [("mini-kinetics-10", 32), ("ucf101-51", 16)])
@@ -280,7 +257,7 @@ def test_kinetics_has_the_papers_number_of_neighbours(
     corpus = write_action_corpus(tmp_path / "corpus", dataset=dataset)
     for name, wanted, options in (("a", near, []), ("b", 5, ["--neighbor-count", "5"])):
         _train(corpus, tmp_path / name, "--method", "xdc_star", *SMALL, *options)
-        config = json.loads((_only(tmp_path / name) / "config.json").read_text())
+        config = json.loads((only(tmp_path / name) / "config.json").read_text())
         assert config["hyperparameters"]["neighbor_count"] == wanted
 
 
@@ -324,6 +301,7 @@ def test_the_report_has_tables_of_every_format_and_a_comparison(
         (["--method", "c3"], "'ce'"),
         (["--method", "ce", "--learning-rate", "1"], "no option '--learning-rate'"),
         (["--method", "ce", "--features", "panns"], "ROLE=NAME"),
+        (["--method", "ce", "--features", "=panns"], "ROLE=NAME"),
         (["--method", "ce", "--features", "audio=sound"], "visual=NAME"),
         (["--method", "ce", *FEATURES, "motion=sight"], "no role 'motion'"),
         (["--method", "ce", *FEATURES, "--batch-size", "41"], "do not fill one batch of 41"),
@@ -344,12 +322,7 @@ def test_the_report_has_tables_of_every_format_and_a_comparison(
 def test_mistakes_end_with_one_sentence(
     corpus: tuple[Path, Path], tmp_path: Path, argv: list[str], message: str
 ) -> None:
-    manifest, store = corpus
-    common = ["--manifest", str(manifest), "--store", str(store), "--runs", str(tmp_path)]
-    with pytest.raises(UserError, match=message) as found:
-        main([*common, *argv])
-    assert "\n" not in str(found.value)
-    assert not list(tmp_path.rglob("config.json")), "work had begun"
+    check_mistake(_train, corpus, tmp_path, argv, message)
 
 
 def test_a_missing_store_and_other_labels_are_refused(

@@ -18,7 +18,7 @@ from pipeline.manifest import read_manifest
 from pipeline.noise.__main__ import main as noise
 from tests.benchmark_s import Figures, Job, measure
 from trainers.action.__main__ import main as trainer
-from trainers.runs import find_runs, read_results
+from trainers.finished import find_runs
 
 SEEDS = (0, 1, 2)
 WANTED = {
@@ -49,8 +49,7 @@ def test_simulated_instances_go_through_the_commands(tmp_path: Path) -> None:
         "--ramp", 1,
     ]  # fmt: skip
     assert trainer([str(word) for word in words]) == 0
-    (path,) = find_runs([tmp_path / "runs"])
-    results = read_results(path)
+    ((path, results),) = find_runs([tmp_path / "runs"]).items()
     assert results["needs"] == ["noise_level"]
     assert [entry["kind"] for entry in results["noise"]] == ["correspondence", "symmetric"]
     assert results["metrics"]["test"]["last"]["clip@1"] is not None

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.manifest import Header, Manifest, Row, read_manifest, write_manifest
+from pipeline.manifest import (
+    DenseEvent,
+    Header,
+    Manifest,
+    Row,
+    read_manifest,
+    write_dense,
+    write_manifest,
+)
+from tests.commands import (
+    RESULTS,
+    RUN_FILES,
+    Trainer,
+    check_finished_runs,
+    check_killed_run,
+    check_mistake,
+    only,
+    results_of,
+)
 from tests.corpora import commit, write_corpus
 from tests.parsing import make_events, make_inputs
-from trainers import bookkeeping
 from trainers.avvp import runner
 from trainers.avvp.__main__ import main
 from trainers.avvp.data import load_inputs
-from trainers.results import METRIC_TITLES
+from trainers.tasks import AVVP
 
 SMALL = ["--width", "16", "--ff", "16", "--batch-size", "8", "--epochs", "3", "--lr", "0.003"]
 FEATURES = ["--features", "audio=sound", "visual=sight", "motion=moves"]
+_train = Trainer(main, runner.train, FEATURES)
 
 
 @pytest.fixture(scope="module")
@@ -29,40 +47,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def _train(corpus: tuple[Path, Path], runs: Path, *more: str) -> int:
-    manifest, store = corpus
-    common = ["--manifest", str(manifest), "--store", str(store), "--runs", str(runs)]
-    return main([*common, *FEATURES, "--threads", "1", *more])
-
-
-def _only(runs: Path) -> Path:
-    (run,) = [done.parent for done in runs.rglob("DONE")]
-    return run
-
-
 def test_a_run_leaves_what_the_contract_says(
     corpus: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert _train(corpus, tmp_path, "--method", "jomold", *SMALL) == 0
-    run = _only(tmp_path)
-    assert {p.name for p in run.iterdir()} == {
-        "config.json", "environment.json", "metrics.jsonl", "results.json", "predictions.h5",
-        "denoiser.json",
-        "labels.h5", "checkpoint.pt", "DONE",
-    }  # fmt: skip
+    run = only(tmp_path)
+    assert {p.name for p in run.iterdir()} == RUN_FILES | {"denoiser.json", "labels.h5"}
     results = json.loads((run / "results.json").read_text())
-    assert set(results) == {
-        "schema", "task", "method", "seed", "as_released", "supervision", "needs", "filter",
-        "annotations", "schedule", "updates", "dataset", "features", "noise", "metrics",
-        "selection", "seconds", "peak_memory_bytes", "threads", "metrics_modality",
-        "metrics_never_visible",
-    }  # fmt: skip
+    assert set(results) == RESULTS | {"metrics_modality", "metrics_never_visible"}
     assert results["schedule"] == "paper"
-    assert results["updates"] == 3 * 4
-    assert set(results["metrics"]["val"]) == set(METRIC_TITLES)
+    assert results["updates"] == 2 * 3 * 4, "those of the estimator count"
+    assert set(results["metrics"]["val"]) == set(AVVP.metrics)
     assert set(results["metrics"]["test"]) == {"last", "selected", "oracle"}
     for block in results["metrics"]["test"].values():
-        assert set(block) == set(METRIC_TITLES)
+        assert set(block) == set(AVVP.metrics)
         assert all(0 <= value <= 100 for value in block.values())
     assert set(results["metrics"]["train"]) == {"detect/auroc", "detect/ap", "detect/precision"}
     assert results["metrics_never_visible"]["class"] in read_manifest(corpus[0]).classes
@@ -104,12 +102,12 @@ def test_rlld_can_be_selected_on_clips_that_no_reward_has_seen(
     for name, more in (("whole", []), ("split", ["--reward-split"])):
         assert _train(corpus, tmp_path / name, "--method", "rlld", *small, *more) == 0
     whole, split = (
-        json.loads((_only(tmp_path / name) / "metrics.jsonl").read_text().splitlines()[0])
+        json.loads((only(tmp_path / name) / "metrics.jsonl").read_text().splitlines()[0])
         for name in ("whole", "split")
     )
     assert whole["test"] != {}
     assert whole["val"] != split["val"]
-    verdict = json.loads((_only(tmp_path / "split") / "denoiser.json").read_text())
+    verdict = json.loads((only(tmp_path / "split") / "denoiser.json").read_text())
     assert set(verdict) == {"removed", "curves"}
     assert verdict["curves"]
 
@@ -117,51 +115,14 @@ def test_rlld_can_be_selected_on_clips_that_no_reward_has_seen(
 def test_finished_runs_are_found_and_seeds_are_separate(
     corpus: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert _train(corpus, tmp_path, "--method", "han", *SMALL) == 0
-    stamp = (_only(tmp_path) / "DONE").stat().st_mtime_ns
-    capsys.readouterr()
-    assert _train(corpus, tmp_path, "--method", "han", *SMALL, "--seed", "0", "1") == 0
-    printed = capsys.readouterr()
-    assert "nothing to train" in printed.err
-    assert "±" in printed.out
-    runs = sorted(done.parent for done in tmp_path.rglob("DONE"))
-    assert len(runs) == 2
-    assert stamp in [(run / "DONE").stat().st_mtime_ns for run in runs]
+    check_finished_runs(_train, corpus, tmp_path, ["--method", "han", *SMALL], capsys)
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
     corpus: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _train(corpus, tmp_path / "whole", "--method", "jomold", *SMALL) == 0
-    monkeypatch.setattr(runner.train, "__kwdefaults__", {
-        **runner.train.__kwdefaults__, "checkpoint_seconds": 0.0
-    })  # fmt: skip
-    original = bookkeeping.Bookkeeper.__call__
-    calls = []
-
-    def dying(self: object, *args: object, **log: float) -> bool:
-        selected = original(self, *args, **log)
-        calls.append(args[:2])
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return selected
-
-    monkeypatch.setattr(bookkeeping.Bookkeeper, "__call__", dying)
-    with pytest.raises(KeyboardInterrupt):
-        _train(corpus, tmp_path / "cut", "--method", "jomold", *SMALL)
-    assert not list((tmp_path / "cut").rglob("DONE"))
-    assert _train(corpus, tmp_path / "cut", "--method", "jomold", *SMALL) == 0
-    assert len(calls) == 6, "finished epochs were trained again"
-    whole, cut = (_only(tmp_path / name) for name in ("whole", "cut"))
-    assert whole.name == cut.name
-    one, other = (json.loads((run / "results.json").read_text()) for run in (whole, cut))
-    assert one["metrics"] == other["metrics"]
-    assert one["selection"] == other["selection"]
-    with h5py.File(whole / "predictions.h5") as a, h5py.File(cut / "predictions.h5") as b:
-        for key in ("audio", "visual", "clip"):
-            np.testing.assert_array_equal(a[f"test/last/{key}"], b[f"test/last/{key}"])
-    logs = [(run / "metrics.jsonl").read_text().splitlines() for run in (whole, cut)]
-    assert len(logs[0]) == len(logs[1])
+    argv = ["--method", "jomold", *SMALL]
+    check_killed_run(_train, corpus, tmp_path, argv, monkeypatch, after=4)
 
 
 def test_a_checkpoint_scores_as_its_run_did(
@@ -169,7 +130,7 @@ def test_a_checkpoint_scores_as_its_run_did(
 ) -> None:
     manifest, store = corpus
     _train(corpus, tmp_path, "--method", "han", *SMALL)
-    run = _only(tmp_path)
+    run = only(tmp_path)
     out = tmp_path / "scores.json"
     common = ["--checkpoint", str(run / "checkpoint.pt"), "--manifest", str(manifest)]
     assert main([*common, "--evaluate", "--store", str(store), "--out", str(out)]) == 0
@@ -199,7 +160,7 @@ def test_unlabelled_videos_get_an_event_table(
         commit(Store(store), name, unlabelled, x.numpy(), {"new5"} if name == "sight" else set())
     out = tmp_path / "events.tsv"
     code = main(
-        ["--predict", "--checkpoint", str(_only(tmp_path / "runs") / "checkpoint.pt"),
+        ["--predict", "--checkpoint", str(only(tmp_path / "runs") / "checkpoint.pt"),
          "--manifest", str(tmp_path / "unlabelled.jsonl"), "--store", str(store), "--out", str(out)]
     )  # fmt: skip
     assert code == 2, "one clip has no features"
@@ -221,7 +182,7 @@ def test_clips_without_features_are_left_out_of_training_and_predicted_as_nothin
     corpus = write_corpus(tmp_path, failed=("train0", "train1", "test3"))
     assert _train(corpus, tmp_path / "runs", "--method", "han", *SMALL) == 0
     assert "2 train, 1 test" in capsys.readouterr().err
-    run = _only(tmp_path / "runs")
+    run = only(tmp_path / "runs")
     with h5py.File(run / "predictions.h5") as file:
         assert not file["test/last/audio"][3].any()
         assert file["test/last/audio"][2].any()
@@ -258,10 +219,66 @@ def _fields(row: Row) -> dict:
     return {name: getattr(row, name) for name in names}
 
 
+def test_without_validation_no_epoch_is_selected(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, sizes=(24, 0, 12))
+    assert _train(corpus, tmp_path / "runs", "--method", "han", *SMALL) == 0
+    run = only(tmp_path / "runs")
+    results = json.loads((run / "results.json").read_text())
+    for block in ("metrics", "metrics_modality", "metrics_never_visible"):
+        assert set(results[block]["val"].values()) == {None}
+        assert set(results[block]["test"]["selected"].values()) == {None}
+        assert results[block]["test"]["last"]["segment/type"] > 0
+    assert results["selection"]["epoch"] is None
+    assert results["selection"]["value"] is None
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    for name, value in saved["last"].items():
+        assert torch.equal(saved["selected"][name], value), "either may be loaded"
+
+
+def test_a_method_without_training_is_scored_without_validation(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, sizes=(8, 0, 12))
+    assert _train(corpus, tmp_path / "runs", "--method", "broadcast") == 0
+    results = results_of(tmp_path / "runs")
+    test = results["metrics"]["test"]
+    assert test["selected"] == test["last"]
+    assert test["selected"]["segment/type"] > 0
+
+
+def test_training_clips_without_any_feature_are_refused(tmp_path: Path) -> None:
+    failed = tuple(f"train{n}" for n in range(8))
+    corpus = write_corpus(tmp_path, sizes=(8, 4, 4), failed=failed)
+    with pytest.raises(UserError, match=r"No training clip has features .*features ls"):
+        _train(corpus, tmp_path / "runs", "--method", "han", *SMALL)
+
+
+def test_a_manifest_of_test_rows_is_enough_to_score_weights(
+    corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _train(corpus, tmp_path / "runs", "--method", "rlld", *SMALL, "--episode-length", "2")
+    run = only(tmp_path / "runs")
+    whole = read_manifest(corpus[0])
+    alone = corpus[0].with_name("alone.jsonl")
+    lines = corpus[0].with_name("made.dense.tsv").read_text().splitlines()
+    cells = [line.split("\t") for line in lines if line.startswith("test")]
+    events = [DenseEvent(n, m, float(a), float(b), label) for n, m, a, b, label in cells]
+    annotations = write_dense(events, alone.with_name("alone.dense.tsv"))
+    header = dataclasses.replace(whole.header, annotations=annotations)
+    write_manifest(Manifest(header, tuple(whole.split("test"))), alone)
+    out = tmp_path / "scores.json"
+    assert main(["--evaluate", "--checkpoint", str(run / "checkpoint.pt"), "--manifest", str(alone),
+                 "--store", str(corpus[1]), "--out", str(out)]) == 0  # fmt: skip
+    scores = json.loads(out.read_text())["metrics"]
+    results = json.loads((run / "results.json").read_text())
+    assert scores["test"] == results["metrics"]["test"]["selected"]
+    assert set(scores["val"].values()) == {None}
+    with pytest.raises(UserError, match="no training rows"):
+        _train((alone, corpus[1]), tmp_path / "none", "--method", "han", *SMALL)
+
+
 def test_without_annotations_a_run_ends_with_blank_metrics(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, annotated=False)
     assert _train(corpus, tmp_path / "runs", "--method", "han", *SMALL) == 0
-    results = json.loads((_only(tmp_path / "runs") / "results.json").read_text())
+    results = results_of(tmp_path / "runs")
     assert set(results["metrics"]["test"]["selected"].values()) == {None}
     with pytest.raises(UserError, match="dense validation labels"):
         _train(corpus, tmp_path / "runs", "--method", "rlld")
@@ -273,6 +290,7 @@ def test_without_annotations_a_run_ends_with_blank_metrics(tmp_path: Path) -> No
         (["--method", "jomould"], "'jomold'"),
         (["--method", "han", "--learning-rate", "1"], "no option '--learning-rate'"),
         (["--method", "han", "--features", "vggish"], "ROLE=NAME"),
+        (["--method", "han", "--features", "=vggish"], "ROLE=NAME"),
         (["--method", "han", "--features", "audio=sound", "visual=resnet152"], "resnet152"),
         (["--method", "han", "--filter", "modal"], "no filter"),
         (["--method", "rlld", "--as-released"], "as-released"),
@@ -286,12 +304,7 @@ def test_without_annotations_a_run_ends_with_blank_metrics(tmp_path: Path) -> No
 def test_mistakes_end_with_one_sentence(
     corpus: tuple[Path, Path], tmp_path: Path, argv: list[str], message: str
 ) -> None:
-    manifest, store = corpus
-    common = ["--manifest", str(manifest), "--store", str(store), "--runs", str(tmp_path)]
-    with pytest.raises(UserError, match=message) as found:
-        main([*common, *argv])
-    assert "\n" not in str(found.value)
-    assert not list(tmp_path.rglob("config.json")), "work had begun"
+    check_mistake(_train, corpus, tmp_path, argv, message)
 
 
 def test_a_missing_store_and_unlabelled_training_are_refused(

@@ -23,8 +23,9 @@ from trainers.action.networks.adamml import MODALITIES, AdaMMLNet, hard_gumbel
 from trainers.action.policies import SequencePredictor, policy_loss, sequences
 from trainers.action.training import ActionHyperparameters, build_net
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option
+from trainers.training import adam, initialise
 
 __all__ = ["AdaMML", "AdaMMLHyperparameters"]
 

@@ -27,8 +27,9 @@ from trainers.action.training import (
     visits,
 )
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option
+from trainers.training import adam, initialise
 
 __all__ = ["AVRHyperparameters", "AVRobustness"]
 

@@ -24,8 +24,9 @@ from trainers.action.interface import METHODS, TrainView, Verdict
 from trainers.action.pairs import PairPredictor, initialise_pair
 from trainers.action.training import ActionHyperparameters, build_net, per_video_loss, visits
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, option
+from trainers.training import adam
 
 __all__ = ["CoTeaching", "CoTeachingHyperparameters", "kept_count", "small_loss"]
 

@@ -32,8 +32,9 @@ from trainers.action.mixtures import (
 from trainers.action.pairs import PairPredictor, initialise_pair
 from trainers.action.training import ActionHyperparameters, build_net, per_video_loss, visits
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, option
+from trainers.training import adam
 
 __all__ = ["DivideMix", "DivideMixHyperparameters"]
 

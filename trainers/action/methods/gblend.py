@@ -30,13 +30,13 @@ from trainers.action.training import (
     ActionHyperparameters,
     NetPredictor,
     build_net,
-    by_batches,
     per_video_loss,
     visits,
 )
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option
+from trainers.training import adam, by_batches, initialise
 
 __all__ = ["GBlend", "GBlendHyperparameters"]
 

@@ -21,8 +21,9 @@ from trainers.action.interface import METHODS, TrainView, Verdict
 from trainers.action.networks.mrl import MRLNet
 from trainers.action.training import ActionHyperparameters, NetPredictor, visits
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import initialise, option
+from trainers.training import initialise
 
 __all__ = ["CEILING", "MRL", "MRLHyperparameters", "multimodal_contrast", "robust_clustering"]
 

@@ -36,8 +36,9 @@ from trainers.action.interface import METHODS, Embedding, TrainView, Verdict
 from trainers.action.prototypes import SINKHORN_EPSILON, Prototypes, assign, instance_loss
 from trainers.action.training import NetPredictor, build_net, visits
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option
+from trainers.training import adam, initialise
 
 __all__ = ["NTL", "NTLHyperparameters"]
 

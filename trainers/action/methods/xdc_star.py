@@ -32,8 +32,9 @@ from trainers.action.correspondence import video_embedding
 from trainers.action.interface import METHODS, Embedding, TrainView, Verdict
 from trainers.action.training import NetPredictor, build_net, visits
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option
+from trainers.training import adam, initialise
 
 __all__ = ["XDCStar", "XDCStarHyperparameters"]
 

@@ -22,8 +22,9 @@ from trainers.avvp.losses import CONTRASTIVE, contrastive, parsing_loss, smooth
 from trainers.avvp.networks.han import HAN
 from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option, step_lr
+from trainers.training import adam, initialise, step_lr
 
 __all__ = ["HANHyperparameters", "HANMethod"]
 

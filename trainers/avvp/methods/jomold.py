@@ -24,8 +24,9 @@ from trainers.avvp.losses import CONTRASTIVE, bce_cells, contrastive, parsing_lo
 from trainers.avvp.networks.han import HAN
 from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option, step_lr
+from trainers.training import adam, initialise, step_lr
 
 __all__ = ["JoMoLD", "JoMoLDHyperparameters"]
 
@@ -63,6 +64,10 @@ class JoMoLDHyperparameters(NetworkHyperparameters):
     def steps_per_epoch(self, n: int) -> int:
         """Updates in one epoch over ``n`` training clips."""
         return math.ceil(n / self.batch_size)
+
+    def updates(self, n: int) -> int:
+        """Updates of the parser and, where ratios are estimated, of the estimator."""
+        return super().updates(n) * (2 if self.ratio is None else 1)
 
 
 @METHODS.add

@@ -22,8 +22,8 @@ from torch import Tensor
 from pipeline.errors import UserError, unknown_name
 from trainers.avvp.interface import METHODS, Hyperparameters, Inputs, Prediction, TrainView
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import option
 
 __all__ = [
     "Broadcast",

@@ -33,8 +33,9 @@ from trainers.avvp.reinforcement import (
 )
 from trainers.avvp.training import NetPredictor, NetworkHyperparameters
 from trainers.fitting import FitState, OnEpoch, Selection
+from trainers.options import option
 from trainers.random import RandomState
-from trainers.training import adam, initialise, option, step_lr
+from trainers.training import adam, initialise, step_lr
 
 __all__ = ["RLLD", "RLLDHyperparameters"]
 
@@ -83,6 +84,11 @@ class RLLDHyperparameters(NetworkHyperparameters):
             return self.episode_length
         new = self.batch_size - round(self.batch_size * self.overlap)
         return math.ceil((n // 3 if self.subset == "third" else n) / new)
+
+    def updates(self, n: int) -> int:
+        """Updates of all parsers; the policy learns, beside them, once an episode."""
+        again = self.epochs * math.ceil(n / self.batch_size) if self.retrain else 0
+        return super().updates(n) + again
 
     def denoiser(self) -> dict[str, Any]:
         """Arguments of `trainers.avvp.networks.denoiser.Denoiser`."""
