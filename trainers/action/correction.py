@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from trainers.action.correspondence import video_embedding
+from trainers.action.correspondence import NEIGHBOURS, near_videos, video_embedding
 from trainers.action.interface import Embedding, Inputs, TrainView
 from trainers.action.neighbours import TIES, Vote, nearest, vote
 from trainers.action.training import ActionHyperparameters, NetPredictor, draw_clips, visits
@@ -39,7 +39,7 @@ class CorrectionHyperparameters(ActionHyperparameters):
     """Settings of warm-up, votes and hybrid loss; defaults are the paper's for UCF101."""
 
     warmup: int = option(2, "epochs of plain cross-entropy first", unit="epochs", low=0)
-    neighbor_count: int = option(16, "videos that are near another (Kinetics: 32)", low=1)
+    neighbor_count: int = option(NEIGHBOURS, "videos that are near another (Kinetics: 32)", low=1)
     knn: int | None = option(None, "videos that vote; none: as --neighbor-count", low=1)
     ties: str = option(
         "similarity", "of equally frequent labels the more similar or the first wins", choices=TIES
@@ -60,7 +60,7 @@ class CorrectionHyperparameters(ActionHyperparameters):
     @classmethod
     def published(cls, dataset: str) -> Self:
         """32 near videos for Kinetics and sets drawn from it, 16 elsewhere."""
-        return cls(neighbor_count=32) if "kinetics" in dataset.lower() else cls()
+        return cls(neighbor_count=near_videos(dataset))
 
     def check(self, view: TrainView) -> None:
         """Refuses a warm-up that leaves no round."""

@@ -14,13 +14,25 @@ from trainers.action.interface import Embedding, Inputs, Predictor
 from trainers.action.neighbours import nearest, strip_rows
 from trainers.training import PREDICT_ROWS
 
-__all__ = ["NEIGHBOURS", "WEIGHTINGS", "correspondence_weights", "pool_clips", "video_embedding"]
+__all__ = [
+    "NEIGHBOURS",
+    "WEIGHTINGS",
+    "correspondence_weights",
+    "near_videos",
+    "pool_clips",
+    "video_embedding",
+]
 
-NEIGHBOURS = 16
-"""How many videos are near another, where a method does not say."""
+NEIGHBOURS, KINETICS_NEIGHBOURS = 16, 32
+"""How many videos are near another; the paper's for UCF101 and for Kinetics."""
 
 WEIGHTINGS = ("clamp", "raw", "minmax", "rank", "ones")
 """How a mean cosine becomes a weight."""
+
+
+def near_videos(dataset: str) -> int:
+    """How many videos are near another in a data set, and in sets drawn from it, by its name."""
+    return KINETICS_NEIGHBOURS if "kinetics" in dataset.lower() else NEIGHBOURS
 
 
 def pool_clips(z: Tensor, valid: Tensor) -> Tensor:

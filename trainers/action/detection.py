@@ -73,7 +73,7 @@ def pair_weights(
     Args:
         predictor: Embeds clips.
         inputs: N training videos.
-        neighbours: How many videos are near another; the run's, where it has such a setting.
+        neighbours: How many videos are near another.
 
     Returns:
         (N, 2) float32, of the visual and of the audio side.

@@ -39,12 +39,16 @@ class Judge:
         hp: Its hyper-parameters.
         view: The training data, N videos.
         truth: Which of them were altered; None where that is not known.
+        neighbours: How many videos are near another when pairs are weighed for a method that
+            weighs none: as many for all methods, whatever they call near, or their scores could
+            not be compared.
     """
 
     method: type[Method]
     hp: Hyperparameters
     view: TrainView
     truth: TrueNoise | None
+    neighbours: int = NEIGHBOURS
 
     def __call__(self, predictor: Predictor, state: FitState) -> Judgement:
         """Judges with a predictor as it stands, at the run's state."""
@@ -57,6 +61,5 @@ class Judge:
         verdict = Verdict() if own is None else own
         weights = verdict.weights
         if weights is None and self.truth.altered.any():
-            near = getattr(self.hp, "neighbor_count", NEIGHBOURS)
-            weights = pair_weights(predictor, self.view.inputs, neighbours=near)
+            weights = pair_weights(predictor, self.view.inputs, neighbours=self.neighbours)
         return Judgement(own, loss, detection(self.truth, loss, verdict, weights))

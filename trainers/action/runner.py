@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.manifest import Manifest
+from trainers.action.correspondence import near_videos
 from trainers.action.data import ActionData, EvalSplit
 from trainers.action.detection import read_true_noise
 from trainers.action.evaluation import blank_metrics, evaluate
@@ -77,7 +78,9 @@ def train(
     run = Run(runs, common | {"missing": settings.missing})
     if run.done:
         return run
-    judge = Judge(method, settings.hp, data.view, read_true_noise(manifest, data.train_ids))
+    truth = read_true_noise(manifest, data.train_ids)
+    near = near_videos(manifest.header.dataset)
+    judge = Judge(method, settings.hp, data.view, truth, near)
 
     def observe(predictor: Predictor, state: FitState, phase: str, epoch: int) -> dict[str, Any]:
         every = settings.detect_every

@@ -34,7 +34,8 @@ WITHOUT_LEVEL = {"coteaching": {"forget": 0.3}, "dividemix": {"penalty": "off"}}
 
 
 def _case(name: str, view: Any = None, **values: Any) -> Case:
-    return Case(METHODS.get(name), view or make_view(), small_settings(name, **values))
+    # So many that dividemix finds a batch of clean and one of noisy labels for both networks.
+    return Case(METHODS.get(name), view or make_view(n=32), small_settings(name, **values))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -160,8 +161,8 @@ def test_verdicts_are_verdicts_on_the_training_data(name: str) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to compare with")
 @pytest.mark.parametrize("name", NAMES)
-def test_cpu_and_gpu_agree_after_two_steps(name: str) -> None:
-    case = _case(name, make_view(n=16), epochs=1)
+def test_cpu_and_gpu_agree_through_all_phases(name: str) -> None:
+    case = _case(name)
     if hasattr(case.hp, "dropout"):
         # Dropout draws differ between devices, so only methods' arithmetic is compared.
         case = dataclasses.replace(case, hp=dataclasses.replace(case.hp, dropout=0.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.recognition import fit, make_view, small_settings
-from trainers.action.detection import TrueNoise
+from trainers.action.detection import TrueNoise, pair_weights
 from trainers.action.interface import METHODS
 from trainers.action.judging import Judge, Judgement
 
@@ -35,3 +35,16 @@ def test_nothing_is_computed_where_nothing_is_judged() -> None:
     blind = _judged("ce", told=False)
     assert (blind.own, len(blind.loss)) == (None, 0)
     assert len(_judged("ce", told=True).loss) == 24
+
+
+@pytest.mark.parametrize("near", [2, 6])
+def test_pairs_are_weighed_alike_for_all_methods(near: int) -> None:
+    # What a method calls near is its own matter: the scores of others must compare with its.
+    view = make_view()
+    for name in ("ce", "xdc_star"):
+        hp = small_settings(name)
+        predictor, state, _ = fit(name, view, hp)
+        truth = TrueNoise(view.labels.numpy(), np.zeros(24, bool), np.arange(24) % 2 == 0)
+        found = Judge(METHODS.get(name), hp, view, truth, near)(predictor, state).metrics
+        weights = pair_weights(predictor, view.inputs, neighbours=near).mean(1)
+        assert found["weight/altered"] == pytest.approx(100 * weights[::2].mean(), abs=1e-4)
