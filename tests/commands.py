@@ -38,7 +38,7 @@ RUN_FILES = {
 RESULTS = {
     "schema", "task", "method", "seed", "as_released", "supervision", "needs", "filter",
     "annotations", "schedule", "updates", "dataset", "features", "noise", "metrics", "selection",
-    "seconds", "peak_memory_bytes", "threads",
+    "failed", "seconds", "peak_memory_bytes", "threads",
 }  # fmt: skip
 """What every ``results.json`` says."""
 

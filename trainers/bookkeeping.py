@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,13 +12,23 @@ from typing import Any
 
 import torch
 
+from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from trainers.fitting import FitState, Selection, copied
 from trainers.random import RandomState
 from trainers.roles import noise_of
 from trainers.runs import CHECKPOINT_SECONDS, Run, peak_memory_bytes, save_torch
 
-__all__ = ["Best", "Bookkeeper", "Report", "Weights", "common_config", "common_results", "fit_run"]
+__all__ = [
+    "Best",
+    "Bookkeeper",
+    "Report",
+    "Weights",
+    "common_config",
+    "common_results",
+    "diverged",
+    "fit_run",
+]
 
 Report = Callable[[str, int, Mapping[str, Any]], None]
 """Called with phase, epoch and the epoch's line of ``metrics.jsonl``."""
@@ -73,7 +84,14 @@ class Bookkeeper:
         return next(reversed(self.selections), None)
 
     def __call__(self, phase: str, epoch: int, predictor: Any, **log: float) -> bool:
-        """See `trainers.fitting.OnEpoch`."""
+        """See `trainers.fitting.OnEpoch`.
+
+        Raises:
+            UserError: If a number to log is not finite.
+        """
+        for name, number in log.items():
+            if not math.isfinite(number):
+                raise diverged(f"{name} is {number} after epoch {epoch} of phase {phase}")
         rule = self.selections[phase]
         val = self.evaluate(predictor, "val")
         value = val[rule.metric]
@@ -162,6 +180,14 @@ class Bookkeeper:
             "value": best.value,
             "oracle_epoch": self.oracle.epoch or None,
         }
+
+
+def diverged(what: str) -> UserError:
+    """Says that training came to numbers without meaning: that must not become a result."""
+    return UserError(
+        f"Training has diverged: {what}; lower --lr, or look for values in the features that are "
+        "out of all proportion."
+    )
 
 
 @dataclass(frozen=True)
@@ -296,7 +322,7 @@ def common_results(
     method: Any,
     hp: Any,
     manifest: Manifest,
-    device: torch.device,
+    data: Any,
     book: Bookkeeper,
     seconds: float,
     **own: Any,
@@ -308,7 +334,7 @@ def common_results(
         method: The method's class.
         hp: Its hyper-parameters.
         manifest: Where the data came from.
-        device: Where it was trained.
+        data: Has the training ``view`` and, by split, how many rows have ``failed``.
         book: Of the run.
         seconds: Of training and predicting.
         **own: What the task states: ``filter``, ``updates``, ``metrics`` and more.
@@ -322,12 +348,13 @@ def common_results(
         "supervision": method.supervision,
         "needs": sorted(method.needs - hp.spared()),
         "annotations": annotations.get("version") or annotations.get("digest"),
+        "failed": data.failed,
     }
     return {
         **head,
         **own,
         "selection": book.selection(),
         "seconds": round(seconds, 3),
-        "peak_memory_bytes": peak_memory_bytes(device),
+        "peak_memory_bytes": peak_memory_bytes(data.view.inputs.device),
         "threads": torch.get_num_threads(),
     }

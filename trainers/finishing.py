@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.bookkeeping import Bookkeeper, Weights
+import numpy as np
+
+from trainers.bookkeeping import Bookkeeper, Weights, diverged
 from trainers.checkpoints import save_checkpoint
 from trainers.data import RunData
 from trainers.outputs import write_predictions
@@ -41,6 +44,9 @@ def write_outcome(
         predictor: Has its last weights now, and the selected ones afterwards.
         book: Of the run.
         **own: More plain values for the checkpoint.
+
+    Raises:
+        UserError: If a prediction is not a number.
     """
     weights = Weights.of(predictor, book)
 
@@ -48,11 +54,20 @@ def write_outcome(
         return {name: predict_split(trained, split) for name, split in data.splits.items()}
 
     predictions = weights.by_epoch(predictor, predict)
+    _refuse_nan(predictions)
     seconds = book.elapsed()
     ids = {name: split.ids for name, split in data.splits.items()}
     write_predictions(run.path / "predictions.h5", ids, predictions)
     save_checkpoint(run.path, run.config, hp, data.view, weights, **own)
     return Outcome(predictions, seconds)
+
+
+def _refuse_nan(predictions: Mapping[str, Mapping[str, Any]]) -> None:
+    for epoch, by_split in predictions.items():
+        for name, prediction in by_split.items():
+            arrays = (getattr(prediction, f.name) for f in dataclasses.fields(prediction))
+            if any(np.isnan(x).any() for x in arrays):
+                raise diverged(f"the {epoch} weights predict {name} with what is no number")
 
 
 def metric_blocks(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.errors import UserError
 from trainers.bookkeeping import Bookkeeper
 from trainers.fitting import FitState, Selection
 from trainers.random import RandomState
@@ -117,3 +118,13 @@ def test_a_method_without_phases_has_nothing_to_select(tmp_path: Path) -> None:
     book.selections = {}
     assert not book.undecided
     assert set(book.selection().values()) == {None}
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
+def test_a_diverged_epoch_ends_the_run(loss: float, tmp_path: Path) -> None:
+    book = _book(tmp_path)
+    net = torch.nn.Linear(2, 2)
+    book("train", 1, net, loss=0.5)
+    with pytest.raises(UserError, match=f"loss is {loss} after epoch 2 of phase train; lower --lr"):
+        book("train", 2, net, loss=loss)
+    assert len((book.run.path / "metrics.jsonl").read_text().splitlines()) == 1

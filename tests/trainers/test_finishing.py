@@ -7,8 +7,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 
+from pipeline.errors import UserError
 from trainers.bookkeeping import Best, Bookkeeper
 from trainers.data import RunData
 from trainers.finishing import metric_blocks, write_outcome
@@ -84,6 +86,25 @@ class _Predictor(torch.nn.Linear):
         return _Prediction(self(inputs.x).detach().numpy())
 
 
+def _data(inputs: _Inputs) -> RunData[_View, _Split]:
+    split = _Split(("a", "b", "c"), inputs, np.array([True, False, True]))
+    return RunData(_View(inputs, ("k",)), ("t",), {"test": split}, {"audio": "a-1"}, "digest")
+
+
+@pytest.mark.parametrize("epoch", ["last", "selected"])
+def test_predictions_that_are_no_numbers_are_not_written(epoch: str, tmp_path: Path) -> None:
+    book = _book(tmp_path, Best(1, 50.0), Best())
+    inputs, predictor = _Inputs(torch.eye(2)), _Predictor(2, 1)
+    with torch.no_grad():
+        sound = predictor.weight.clone()
+        predictor.weight.copy_(sound if epoch == "last" else torch.full((1, 2), torch.nan))
+        book.state.select("train", predictor)
+        predictor.weight.copy_(sound if epoch == "selected" else torch.full((1, 2), torch.nan))
+    with pytest.raises(UserError, match=f"the {epoch} weights predict test .*lower --lr"):
+        write_outcome(book.run, _Settings(), _data(inputs), predictor, book)
+    assert list(book.run.path.iterdir()) == []
+
+
 def test_predictions_and_weights_of_both_epochs_are_written(tmp_path: Path) -> None:
     book = _book(tmp_path, Best(1, 50.0), Best())
     inputs = _Inputs(torch.eye(2))
@@ -92,9 +113,7 @@ def test_predictions_and_weights_of_both_epochs_are_written(tmp_path: Path) -> N
     chosen = predictor.predict(inputs).score
     torch.nn.init.ones_(predictor.weight)
     last = predictor.predict(inputs).score
-    split = _Split(("a", "b", "c"), inputs, np.array([True, False, True]))
-    data = RunData(_View(inputs, ("k",)), ("t",), {"test": split}, {"audio": "a-1"}, "digest")
-    outcome = write_outcome(book.run, _Settings(), data, predictor, book, filter="video")
+    outcome = write_outcome(book.run, _Settings(), _data(inputs), predictor, book, filter="video")
     assert outcome.seconds >= 0
     with h5py.File(book.run.path / "predictions.h5") as file:
         assert list(file["test/last/id"].asstr()) == ["a", "b", "c"]

@@ -143,7 +143,7 @@ def _finish(
         judge.method,
         hp,
         manifest,
-        view.inputs.device,
+        data,
         book,
         outcome.seconds,
         filter=None,

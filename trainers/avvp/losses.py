@@ -31,12 +31,15 @@ def bce_cells(p: Tensor, target: Tensor) -> Tensor:
     Returns:
         (B, C).
     """
-    return F.binary_cross_entropy(p.clamp(EPSILON, 1 - EPSILON), target, reduction="none")
+    inside = p.clamp(EPSILON, 1 - EPSILON)
+    # What is no number must come out as such: torch ends in an error, on a GPU without a return.
+    return F.binary_cross_entropy(inside.nan_to_num(), target, reduction="none") + 0 * p
 
 
 def bce(p: Tensor, target: Tensor) -> Tensor:
     """Mean of `bce_cells`, a scalar."""
-    return F.binary_cross_entropy(p.clamp(EPSILON, 1 - EPSILON), target)
+    inside = p.clamp(EPSILON, 1 - EPSILON)
+    return F.binary_cross_entropy(inside.nan_to_num(), target) + 0 * p.sum()
 
 
 def parsing_loss(

@@ -170,7 +170,7 @@ def _results(
         method,
         settings.hp,
         manifest,
-        data.view.inputs.device,
+        data,
         book,
         outcome.seconds,
         filter=settings.filter,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from features.store import Store
+from pipeline.errors import UserError
 from pipeline.manifest import read_manifest, write_manifest
 from tests.action_corpora import make_noisy, write_action_corpus
 from tests.recognition import OWN, SMALL
@@ -30,10 +31,18 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_noisy(manifest), store
 
 
-def _run(name: str, manifest: Path, store: Path, runs: Path, **options: Any) -> Run:
+def _run(
+    name: str,
+    manifest: Path,
+    store: Path,
+    runs: Path,
+    *,
+    changed: dict[str, Any] | None = None,
+    **options: Any,
+) -> Run:
     known = METHODS.get(name).hyperparameters.__dataclass_fields__
     small = SMALL | OWN.get(name, {})
-    values = {key: value for key, value in small.items() if key in known}
+    values = {key: value for key, value in small.items() if key in known} | (changed or {})
     (run,) = Experiment(
         method=name,
         manifest=read_manifest(manifest),
@@ -68,11 +77,15 @@ def test_every_method_runs_and_never_sees_the_truth(
     clean = read_manifest(manifest)
     alone = tmp_path / "alone" / manifest.name
     alone.parent.mkdir()
-    write_manifest(clean, alone)
+    # A header that counts no rows leaves open which ones were changed.
+    counts = ("changed", "overlap")
+    bare = [{k: v for k, v in n.items() if k not in counts} for n in clean.header.noise]
+    write_manifest(clean.with_rows(clean.rows, noise=tuple(bare)), alone)
     names = clean.classes
+    other = {name: names[n - 1] for n, name in enumerate(names)}
     poison = "".join(
-        json.dumps({"id": row.id, "labels": [names[n % 2]], "audio_id": "nobody"}) + "\n"
-        for n, row in enumerate(clean.split("train"))
+        json.dumps({"id": row.id, "labels": [other[row.labels[0]]], "audio_id": "nobody"}) + "\n"
+        for row in clean.split("train")
     )
     alone.with_name("noisy.truth.jsonl").write_text(poison)
     poisoned = _run(name, alone, store, tmp_path / "poisoned")
@@ -89,6 +102,15 @@ def test_every_method_runs_and_never_sees_the_truth(
         for mine, theirs in zip(logits[0], other, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     assert (told.path / "labels.h5").is_file() == (blind.path / "labels.h5").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_that_diverges_is_no_result(
+    name: str, noisy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"has diverged: .* lower --lr"):
+        _run(name, *noisy, tmp_path, changed={"lr": 1e30})
+    assert not list(tmp_path.glob("**/results.json"))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.avvp.losses import bce, bce_cells, contrastive, parsing_loss, smooth
@@ -37,6 +38,19 @@ def test_probabilities_above_one_are_clamped_first() -> None:
     assert torch.isfinite(p.grad).all()
     # 1 - 1e-7 is 1 - 2^-23 in float32, hence the width of this interval.
     assert -2 * math.log(1.3e-7) / 4 < loss.item() < -2 * math.log(0.9e-7) / 4
+
+
+def test_what_is_no_number_is_passed_on_and_changes_no_other_cell() -> None:
+    p, target = torch.tensor([[0.3, 0.9]], requires_grad=True), torch.tensor([[1.0, 0.0]])
+    expected = bce_cells(p, target)
+    torch.testing.assert_close(
+        expected, F.binary_cross_entropy(p, target, reduction="none"), rtol=0, atol=0
+    )
+    broken = torch.tensor([[0.3, torch.nan]])
+    assert torch.isnan(bce(broken, target))
+    cells = bce_cells(broken, target)
+    assert cells[0, 0] == expected[0, 0]
+    assert torch.isnan(cells[0, 1])
 
 
 def test_parsing_loss_weighs_its_three_parts() -> None:
