@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep, jobs = prepare(**asked)
     if args.figure is not None:
         _check_points(sweep)
+    if sweep.caution is not None:
+        print(sweep.caution, file=sys.stderr)
     if wants_flow(args.prefect):
         plain = {k: str(v) if isinstance(v, Path) else v for k, v in asked.items()}
         outcomes = as_flow(**plain, workers=args.workers)

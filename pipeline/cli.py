@@ -9,12 +9,13 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import UserError, unknown_name
 
-__all__ = ["DONE", "PARTIAL", "USER_ERROR", "Parser", "read_config", "run"]
+__all__ = ["DONE", "PARTIAL", "USER_ERROR", "Parser", "WholeNumber", "read_config", "run"]
 
 DONE = 0
 USER_ERROR = 1
@@ -23,6 +24,34 @@ PARTIAL = 2
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with where there is no room for it."""
+
+TAKES = {"int": "a whole number", "float": "a number", "Path": "a path"}
+"""What an option takes, by the name of its type; text where it is none of these."""
+
+
+@dataclass(frozen=True)
+class WholeNumber:
+    """The type of an option that takes whole numbers within limits.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+    """
+
+    low: int
+    high: int
+
+    def __call__(self, text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not self.low <= value <= self.high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {self}")
+        return value
+
+    def __str__(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -58,7 +87,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         argv = sys.argv[1:] if args is None else list(args)
         if self._takes_config:
-            early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            early = Parser(prog=self.prog, add_help=False)
             early.add_argument("--config", type=Path)
             known, _ = early.parse_known_args(argv)
             if known.config is not None:
@@ -82,19 +111,86 @@ class Parser(argparse.ArgumentParser):
 
     def _set_from_file(self, path: Path) -> None:
         """Makes a file's values the parser's defaults, converted as the command line would."""
-        values = read_config(path)
-        actions = {a.dest: a for a in self._actions if a.option_strings and a.dest != "help"}
-        for key, value in values.items():
+        actions = self._file_actions()
+        for key, value in read_config(path).items():
             dest = key.replace("-", "_")
             if dest not in actions:
                 raise unknown_name(f"option of {path.name} named", key, actions)
-            action = actions[dest]
-            if isinstance(value, list):
-                value = [self._get_value(action, str(v)) for v in value]
-            elif action.type is not None and value is not None:
-                value = self._get_value(action, str(value))
-            action.required = False
+            value = self._from_file(actions[dest], value, key, path)
+            actions[dest].required = False
             self.set_defaults(**{dest: value})
+
+    def file_value(self, path: Path, dest: str) -> Any:
+        """One option of a configuration file, converted; None if the file does not name it.
+
+        Raises:
+            UserError: If the file cannot be read or the value does not fit.
+        """
+        for key, value in read_config(path).items():
+            if key.replace("-", "_") == dest:
+                return self._from_file(self._file_actions()[dest], value, key, path)
+        return None
+
+    def _file_actions(self) -> dict[str, argparse.Action]:
+        """The options that a file can set, by the names of their values."""
+        unfit = ("help", "config")
+        return {a.dest: a for a in self._actions if a.option_strings and a.dest not in unfit}
+
+    def _from_file(self, action: argparse.Action, value: Any, key: str, path: Path) -> Any:
+        """A file's value, held to what the command line takes.
+
+        Raises:
+            UserError: Naming the key, the value and what the option takes.
+        """
+        try:
+            if action.nargs == 0:
+                if not isinstance(value, bool):
+                    raise ValueError("neither on nor off")
+                return value
+            if not _takes_several(action):
+                return self._word(action, value)
+            words = value if isinstance(value, list) else [value]
+            if action.nargs == "+" and not words:
+                raise ValueError("at least one is needed")
+            return [self._word(action, word) for word in words]
+        except (argparse.ArgumentError, ValueError) as error:
+            shown = json.dumps(value, default=str, ensure_ascii=False)
+            raise UserError(
+                f"The configuration {path} sets {key} to {shown}; give {self._takes(action)}."
+            ) from error
+
+    def _word(self, action: argparse.Action, value: Any) -> Any:
+        """One value of an option, converted from the text that stands for it in a command."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            raise ValueError("no single text or number")
+        converted = self._get_value(action, "none" if value is None else str(value))
+        # What takes the word otherwise, such as a path, has no way to say nothing.
+        if value is None and converted is not None:
+            raise ValueError("none is not allowed")
+        self._check_value(action, converted)
+        return converted
+
+    def _takes(self, action: argparse.Action) -> str:
+        """What an option takes in a configuration file, in words."""
+        if action.nargs == 0:
+            return "true or false"
+        if action.choices is not None:
+            words = f"one of {', '.join(map(str, action.choices))}"
+        elif isinstance(action.type, WholeNumber):
+            words = str(action.type)
+        else:
+            words = TAKES.get(getattr(action.type, "__name__", ""), "text")
+        if _takes_several(action):
+            return f"{words}, or a list of such"
+        try:
+            self._word(action, None)
+        except (argparse.ArgumentError, ValueError):
+            return words
+        return f"{words}, or none"
+
+
+def _takes_several(action: argparse.Action) -> bool:
+    return action.nargs in ("+", "*")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def made_result(method: str, seed: int, value: float, **more: object) -> dict:
     metrics = dict.fromkeys(AVVP.metrics, value) | {"segment/visual": None}
     block = {"val": metrics, "test": {"last": metrics, "selected": metrics, "oracle": metrics}}
     return {
-        "method": method, "seed": seed, "as_released": False, "supervision": "weak",
+        "schema": 1, "method": method, "seed": seed, "as_released": False, "supervision": "weak",
         "dataset": "d", "features": {"audio": "a-1"}, "updates": 300, "metrics": block,
         "metrics_never_visible": {"class": "Speech", **block},
     } | more  # fmt: skip
@@ -55,7 +55,7 @@ def noisy_result(
                          rows=f"r{noise_seed}", hyperparameters={"lr": 0.001})  # fmt: skip
     config.pop("seed")
     return {
-        "task": "action", "method": method, "seed": seed, "as_released": False,
+        "schema": 1, "task": "action", "method": method, "seed": seed, "as_released": False,
         "supervision": "noisy", "needs": [], "dataset": "d", "features": {"audio": "a-1"},
         "updates": 100, "passes": 60, "seconds": 2.0, "schedule": "demo", "noise": noise,
         "selection": {"epoch": 3, "oracle_epoch": 7},

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainers.results import noise_ids, standard_error, summary
+from trainers.tasks import AVVP, task_name
 
 __all__ = [
     "EMPTY",
@@ -25,11 +26,15 @@ __all__ = [
     "signed",
     "spread",
     "verdict",
+    "without_features",
 ]
 
 Result = Mapping[str, Any]
 
 EMPTY = "-"
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""Adjectives by split, in the order in which they are named."""
 
 
 def number(value: float | None) -> str:
@@ -132,3 +137,28 @@ def verdict(found: Mapping[str, Any]) -> str:
     if not found["seeds"]:
         return "no seed shared"
     return "above" if found["above"] else "below" if found["below"] else "not shown"
+
+
+def without_features(results: Sequence[Result]) -> list[str]:
+    """How many rows had no features, and what numbers make of them: a note, or none.
+
+    Args:
+        results: Of one task; those of before rows were counted, and those that lack none, say
+            nothing.
+    """
+    counts = {name: [r["failed"].get(name, 0) for r in results if "failed" in r] for name in SPLITS}
+    lacking = {name: found for name, found in counts.items() if any(found)}
+    if not lacking:
+        return []
+    parsing = task_name(results[0]) == AVVP.name
+    text = ", ".join(f"{_span(found)} {SPLITS[name]}" for name, found in lacking.items())
+    scored = " and ".join(SPLITS[name] for name in lacking if name != "train")
+    verb = "are predicted as nothing" if parsing else "count as wrong"
+    what = f"those in {scored} {verb}" if scored else "they are not trained on"
+    return [f"Without features: {text} {'clips' if parsing else 'videos'}; {what}."]
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """One number, or the least and the most of several."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from features.store import Store
 from pipeline.errors import UserError
 from pipeline.registry import Registry
 from trainers.bookkeeping import Weights
@@ -23,6 +26,7 @@ __all__ = [
     "moved",
     "read_checkpoint",
     "save_checkpoint",
+    "say_other_features",
 ]
 
 
@@ -147,4 +151,28 @@ def check_widths(saved: Mapping[str, Any], given: Mapping[str, int]) -> None:
         raise UserError(
             f"These weights were trained without {more[0]} features; leave {more[0]}=NAME out of "
             "--features."
+        )
+
+
+def say_other_features(saved: Mapping[str, Any], roles: Mapping[str, str], store: Store) -> None:
+    """Tells on standard error which features are not those that weights were trained on.
+
+    Args:
+        saved: Of the weights: ``features``, role to ``name-specid``. Released weights know names
+            alone, which tell too little to compare.
+        roles: Role to feature to predict from.
+        store: Where those are.
+
+    Raises:
+        UserError: If one is not there.
+    """
+    trained = {r: f for r, f in saved["features"].items() if re.search("-[0-9a-f]{12}$", f)}
+    given = {role: store.find(roles[role]).label for role in trained if role in roles}
+    others = [role for role in given if given[role] != trained[role]]
+    if others:
+        print(
+            f"these weights were trained on {' '.join(f'{r}={trained[r]}' for r in others)} and "
+            f"are given {' '.join(f'{r}={given[r]}' for r in others)}; what they predict from "
+            "other features means little",
+            file=sys.stderr,
         )

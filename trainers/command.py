@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from features.store import Store
-from pipeline.cli import DONE, PARTIAL, Parser, read_config
+from pipeline.cli import DONE, PARTIAL, Parser, WholeNumber
 from pipeline.errors import UserError
 from pipeline.files import store_dir
 from pipeline.manifest import Manifest, read_manifest
@@ -18,6 +18,12 @@ from trainers.launching import choose_device
 from trainers.options import add_options
 
 __all__ = ["Command", "parse_roles", "task_main"]
+
+SEED = WholeNumber(0, 2**63 - 1)
+"""What every generator takes."""
+
+THREADS = WholeNumber(1, 4096)
+"""More than any machine has cores; where threads cannot be made, the process just ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +145,7 @@ def _common_options(parser: argparse.ArgumentParser, command: Command) -> None:
         "--features", nargs="+", metavar="ROLE=NAME", default=[], help=f"such as {command.features}"
     )
     parser.add_argument("--runs", type=Path, help="where runs are kept (default: ./runs)")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one run a seed")
+    parser.add_argument("--seed", type=SEED, nargs="+", default=[0], help="one run a seed")
     parser.add_argument(
         "--schedule", choices=["paper", "demo"],
         help="default: demo on the embedded corpus, the paper's elsewhere",
@@ -149,7 +155,7 @@ def _common_options(parser: argparse.ArgumentParser, command: Command) -> None:
         help="clips without features: left out and predicted as nothing, zeros, or an error",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=THREADS, help="CPU threads (default: all cores)")
     parser.add_argument("--evaluate", action="store_true", help="score a checkpoint")
     parser.add_argument("--predict", action="store_true", help=f"write {command.predicts}")
     parser.add_argument("--checkpoint", type=Path, help="weights to score or to predict with")
@@ -163,18 +169,17 @@ def _parse(argv: list[str] | None, command: Command) -> argparse.Namespace:
     Returns:
         The options; ``values`` holds the hyper-parameters that were given.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    prog = f"python -m trainers.{command.task}"
+    early = Parser(prog=prog, add_help=False)
     early.add_argument("--method")
     early.add_argument("--config", type=Path)
     known, _ = early.parse_known_args(argv)
-    name = known.method
-    if name is None and known.config is not None:
-        name = read_config(known.config).get("method")
-    parser = Parser(
-        prog=f"python -m trainers.{command.task}", description=command.description, config=True
-    )
+    parser = Parser(prog=prog, description=command.description, config=True)
     _common_options(parser, command)
     command.add_options(parser)
+    name = known.method
+    if name is None and known.config is not None:
+        name = parser.file_value(known.config, "method")
     common = {action.dest for action in parser._actions}
     if name is not None:
         add_options(parser, command.methods.get(name).hyperparameters, skip=command.skip)

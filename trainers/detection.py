@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.manifest import Manifest
-from pipeline.noise import original, read_truth, truth_path
+from pipeline.noise import original, truth_of
 
-__all__ = ["detection_metrics", "detector_scores", "find_truth"]
-
-
-def find_truth(manifest: Manifest) -> Path | None:
-    """The truth file beside a manifest, if there is one."""
-    if manifest.path is None:
-        return None
-    path = truth_path(manifest.path)
-    return path if path.is_file() else None
+__all__ = ["detection_metrics", "detector_scores"]
 
 
 def detection_metrics(
@@ -37,11 +28,13 @@ def detection_metrics(
     Returns:
         ``detect/auroc``, ``detect/ap`` and ``detect/precision`` (among as many top-scored cells as
         are noisy) in percent; empty where no truth of the modalities is known.
+
+    Raises:
+        UserError: If the truth cannot be read, or is that of another manifest.
     """
-    path = find_truth(manifest)
-    if path is None:
+    truth = truth_of(manifest)
+    if truth is None:
         return {}
-    truth = read_truth(path)
     rows = [manifest[row_id] for row_id in ids]
     column = {name: c for c, name in enumerate(manifest.classes)}
     noisy, score = [], []

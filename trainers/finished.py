@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 from pipeline.files import object_digest
+from trainers.tasks import EPOCHS, TASKS, Task, find_task, task_name
 
-__all__ = ["config", "find_runs", "labels", "lines", "read_results"]
+__all__ = ["SCHEMA", "config", "find_runs", "labels", "lines", "read_results"]
+
+SCHEMA = 1
+"""The shape of ``results.json`` that is read here."""
+
+SHOWN = 40
+"""Letters of a wrong value that a message repeats."""
+
+Rule = tuple[Callable[[Any], bool], str]
+"""Whether a value is right, and what is expected, in words."""
 
 
 def config(run: Path) -> dict[str, Any]:
@@ -35,8 +45,17 @@ def read_results(run: Path) -> dict[str, Any]:
     Raises:
         UserError: If the folder does not hold what a finished run leaves.
     """
-    results = _read_json(run, "results.json", {"method", "seed", "dataset", "metrics"})
-    identity = {k: v for k, v in config(run).items() if k not in ("seed", "paths")}
+    results = _read_json(run, "results.json", NEEDED)
+    asked = config(run)
+    try:
+        _check_results(results)
+    except ValueError as error:
+        raise _unusable(run, "results.json", error) from error
+    try:
+        _check_config(asked, results)
+    except ValueError as error:
+        raise _unusable(run, "config.json", error) from error
+    identity = {k: v for k, v in asked.items() if k not in ("seed", "paths")}
     return {**results, "identity": identity}
 
 
@@ -130,13 +149,167 @@ def find_runs(folders: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     return found
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    # Comparing also settles NaN, infinity and whole numbers that no float holds.
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return whole and abs(value) <= sys.float_info.max
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _or_null(rule: Rule) -> Rule:
+    check, expected = rule
+    return lambda value: value is None or check(value), f"{expected} or null"
+
+
+def _all(container: type, rule: Rule, expected: str) -> Rule:
+    def check(value: Any) -> bool:
+        values = value.values() if isinstance(value, dict) else value
+        return isinstance(value, container) and all(map(rule[0], values))
+
+    return check, expected
+
+
+COUNT: Rule = (_is_count, "a whole number from 0")
+NUMBER: Rule = (_is_number, "a finite number")
+TEXT: Rule = (_is_text, "a text")
+OBJECT: Rule = (_is_object, "an object")
+OBJECTS = _all(list, OBJECT, "a list of objects")
+NAMES = _all(dict, TEXT, "an object of texts")
+
+RULES: Mapping[str, Rule] = {
+    "schema": (lambda value: _is_count(value) and value == SCHEMA, str(SCHEMA)),
+    "task": (lambda value: value in tuple(TASKS), f"one of {', '.join(TASKS)}"),
+    **dict.fromkeys(("method", "dataset", "supervision"), TEXT),
+    **dict.fromkeys(("seed", "updates"), COUNT),
+    **dict.fromkeys(("schedule", "filter"), _or_null(TEXT)),
+    **dict.fromkeys(("passes", "seconds"), _or_null(NUMBER)),
+    "features": _or_null(NAMES),
+    "needs": _all(list, TEXT, "a list of texts"),
+    "noise": OBJECTS,
+    "metrics": OBJECT,
+    "selection": OBJECT,
+    "failed": _all(dict, COUNT, "an object of whole numbers from 0"),
+}
+"""What the entries of ``results.json`` must be that tables, comparisons and figures rely on."""
+
+NEEDED = ("schema", "method", "seed", "updates", "dataset", "supervision", "features", "metrics")
+"""Those that every result has; others came later or depend on the task."""
+
+NOISE_RULES: Mapping[str, Rule] = {
+    "kind": TEXT,
+    "rate": _or_null(NUMBER),
+    "rates": _or_null(_all(dict, NUMBER, "an object of finite numbers")),
+    "options": _or_null(OBJECT),
+    "realised": OBJECT,
+}
+
+CONFIG_RULES: Mapping[str, Rule] = {
+    "manifest": TEXT,
+    "features": _or_null(NAMES),
+    "hyperparameters": OBJECT,
+    "noise": OBJECTS,
+}
+
+
+def _check_results(results: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the entry, where a result is not what a run writes."""
+    _check(results, RULES, needed=NEEDED)
+    task = find_task(task_name(results))
+    _check_noise(results.get("noise", ()))
+    for key in ("epoch", "oracle_epoch"):
+        _check(results.get("selection", {}), {key: _or_null(COUNT)}, where="selection.")
+    _check_block(results["metrics"], "metrics")
+    _check_numbers(results["metrics"].get("train") or {}, "metrics.train")
+    for key, of in _further_blocks(task):
+        if key in results:
+            _check_block(results[key], key)
+            if of is not None:
+                _check(results[key], {of: _or_null(TEXT)}, needed=(of,), where=f"{key}.")
+
+
+def _check_config(asked: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Raises ValueError where a configuration is not what a run writes, or is another run's."""
+    _check(asked, CONFIG_RULES, needed=("manifest",))
+    _check_noise(asked.get("noise", ()))
+    own = {"task": task_name(results), "noise": results.get("noise", [])}
+    for key, value in {**own, "method": results["method"], "seed": results["seed"]}.items():
+        if key in asked and asked[key] != value:
+            raise ValueError(f"{key} is not that of its results.json")
+
+
+def _further_blocks(task: Task) -> Iterator[tuple[str, str | None]]:
+    """Key of each block of a task beside ``metrics``, and its entry that is a name."""
+    yield from ((key, None) for key in task.filters.values() if key != "metrics")
+    yield from ((variation.key, variation.of) for variation in task.variations)
+
+
+def _check(
+    values: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    *,
+    needed: Collection[str] = (),
+    where: str = "",
+) -> None:
+    for key, (check, expected) in rules.items():
+        if key not in values:
+            if key in needed:
+                raise ValueError(f"{where}{key} is missing")
+        elif not check(values[key]):
+            text = printable(json.dumps(values[key], ensure_ascii=False))
+            text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            raise ValueError(f"{where}{key} is {text}, not {expected}")
+
+
+def _check_noise(noise: Sequence[Mapping[str, Any]]) -> None:
+    for number, entry in enumerate(noise, start=1):
+        where = f"entry {number} of noise, "
+        _check(entry, NOISE_RULES, needed=("kind",), where=where)
+        overall = {"overall": _or_null(NUMBER)}
+        _check(entry.get("realised", {}), overall, where=f"{where}realised.")
+
+
+def _check_block(block: Any, name: str) -> None:
+    """A block of metrics: of validation, and of test after each epoch."""
+    _check({name: block}, {name: OBJECT})
+    _check(block, {"val": OBJECT, "test": OBJECT}, needed=("val", "test"), where=f"{name}.")
+    _check_numbers(block["val"], f"{name}.val")
+    _check(block["test"], dict.fromkeys(EPOCHS, OBJECT), needed=EPOCHS, where=f"{name}.test.")
+    for epoch in EPOCHS:
+        _check_numbers(block["test"][epoch], f"{name}.test.{epoch}")
+
+
+def _check_numbers(values: Any, where: str) -> None:
+    _check({where: values}, {where: OBJECT})
+    _check(values, dict.fromkeys(values, _or_null(NUMBER)), where=f"{where}.")
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; Python also takes what programs that read our output cannot."""
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
 def _read_json(run: Path, name: str, keys: Collection[str]) -> dict[str, Any]:
-    """An object that a run wrote, with some keys at least."""
+    """An object that a run wrote, with some keys at least; all its numbers are finite."""
     try:
-        value = json.loads((run / name).read_text(encoding="utf-8"))
+        text = (run / name).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if not isinstance(value, dict) or set(keys) - value.keys():
             raise ValueError("it is not what a run writes")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unusable(run, name, error) from error
     return value
 

@@ -147,9 +147,23 @@ def report_sheets(results: Sequence[dict[str, Any]]) -> list[Sheet]:
     return sheets
 
 
+def _tasks(results: Sequence[dict[str, Any]]) -> list[Task]:
+    return [find_task(name) for name in dict.fromkeys(map(task_name, results))]
+
+
+def _check_filter(name: str, tasks: Sequence[Task]) -> None:
+    """Refuses a filter that no task has, but for the default, which every comparison is under."""
+    if name != "own" and not any(name in task.filters for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise UserError(
+            f"--filter {name} is of parsing, and what is compared is {names}, which has no "
+            "filters; leave --filter out."
+        )
+
+
 def _choose(results: Sequence[dict[str, Any]], metric: str | None) -> tuple[Task, str]:
     """The task and the metric of a comparison."""
-    tasks = [find_task(name) for name in dict.fromkeys(map(task_name, results))]
+    tasks = _tasks(results)
     if metric is None:
         if len(tasks) > 1:
             names = ", ".join(task.name for task in tasks)
@@ -164,11 +178,14 @@ def _choose(results: Sequence[dict[str, Any]], metric: str | None) -> tuple[Task
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; see the module's docstring."""
     args = _parser().parse_args(argv)
+    if args.json and args.format is not None:
+        raise UserError("--json prints JSON and no table; leave it or --format out.")
     how = table_format(args.format, args.out)
     results = list(find_runs(args.runs).values())
     rows = None
     if args.paired_to or args.metric:
         task, metric = _choose(results, args.metric)
+    _check_filter(args.filter, [task] if args.paired_to else _tasks(results))
     if args.paired_to:
         filter_name = args.filter if task.filters else ""
         which = task.filters.get(filter_name, "metrics")
@@ -176,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         mine = [r for r in results if task_name(r) == task.name]
         rows = compare(mine, args.paired_to, metric, epoch=epoch, which=which)
     if args.json:
-        text = json.dumps({"results": results, "paired": rows}, indent=1) + "\n"
+        text = json.dumps({"results": results, "paired": rows}, indent=1, allow_nan=False) + "\n"
         return _emit([text], args.out)
     if how == "csv":
         tables = [render(data_sheet(results), "csv")] if args.out or rows is None else []

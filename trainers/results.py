@@ -239,7 +239,7 @@ def paired(
     from scipy.stats import t as student
 
     def values(results: Sequence[Result]) -> dict[tuple[int, tuple[str, ...]], float | None]:
-        return {_pair(r): r[which]["test"][epoch][metric] for r in results}
+        return {_pair(r): _value(r, metric, epoch, which) for r in results}
 
     mine, theirs = values(ours), values(reference)
     # A blank is no number to compare.
@@ -266,6 +266,11 @@ def paired(
         "above": t is not None and critical is not None and t > critical,
         "below": t is not None and critical is not None and t < -critical,
     }
+
+
+def _value(result: Result, metric: str, epoch: str, which: str) -> float | None:
+    """A test metric; blank where the result has no such block."""
+    return result[which]["test"][epoch].get(metric) if which in result else None
 
 
 def over_seeds(reference: Sequence[Result], group: Sequence[Result]) -> list[Result]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from features.store import FeatureTable, Store
+from features.backbones import BACKBONES
+from features.store import FeatureInfo, FeatureTable, Store
 from pipeline.errors import UserError
 from pipeline.files import object_digest
 from pipeline.manifest import Manifest, Row
@@ -24,6 +26,7 @@ __all__ = [
     "read_roles",
     "refuse_missing",
     "rows_digest",
+    "say_failed",
 ]
 
 
@@ -60,7 +63,8 @@ def read_roles(
         known: Roles that the task has, in order.
 
     Raises:
-        UserError: If a role is unknown or absent, or a feature is not there.
+        UserError: If a role is unknown or absent, or a feature is not there or of the other
+            modality.
     """
     for role in roles:
         if role not in known:
@@ -68,6 +72,8 @@ def read_roles(
     if absent := [role for role in ("audio", "visual") if role not in roles]:
         raise UserError(f"No feature is named for {absent[0]}; add --features {absent[0]}=NAME.")
     infos = {role: store.find(roles[role]) for role in known if role in roles}
+    for role, info in infos.items():
+        _check_modality(role, info)
     lenders = [manifest[row.audio_id] for row in rows]
     tables = {
         role: store.read(info, manifest, lenders if role == "audio" else rows)
@@ -75,6 +81,31 @@ def read_roles(
     }
     present = np.logical_and.reduce([table.ok for table in tables.values()])
     return RoleTables(tables, present, {role: info.label for role, info in infos.items()})
+
+
+def _check_modality(role: str, info: FeatureInfo) -> None:
+    """Holds a feature whose modality is known to the roles of that modality.
+
+    Raises:
+        UserError: If it is the other one.
+    """
+    modality = _modality_of(info)
+    if modality is not None and modality != ("audio" if role == "audio" else "visual"):
+        raise UserError(
+            f"{info.name} is {'an' if modality == 'audio' else 'a'} {modality} feature and "
+            f"cannot be given as {role}; give --features {modality}={info.name} and name another "
+            f"for {role}."
+        )
+
+
+def _modality_of(info: FeatureInfo) -> str | None:
+    """``"audio"`` or ``"visual"``, or None where neither spec nor name tells."""
+    imported = info.values.get("imported", {})
+    if "modality" in imported:
+        return imported["modality"]
+    # Importing arrays under a backbone's name does not make them its; those of LLP are.
+    ours = "feature" in info.values or imported.get("format") == "llp"
+    return BACKBONES.get(info.name).modality if ours and info.name in BACKBONES.names() else None
 
 
 def refuse_missing(rows: Sequence[Row], present: np.ndarray) -> None:
@@ -112,7 +143,8 @@ def describe_failed(failed: Mapping[str, int], missing: str) -> str | None:
     if not any(failed.values()) or missing == "zero":
         return None
     counts = ", ".join(f"{n} {split}" for split, n in failed.items() if n)
-    return f"clips without features: {counts} (not trained on; predicted as nothing)"
+    trained = "not trained on; " if "train" in failed else ""
+    return f"clips without features: {counts} ({trained}predicted as nothing)"
 
 
 def noise_of(manifest: Manifest) -> list[dict[str, Any]]:
@@ -128,6 +160,13 @@ class Split(Protocol):
 
     @property
     def present(self) -> np.ndarray: ...
+
+
+def say_failed(splits: Mapping[str, Split], missing: str) -> None:
+    """Tells on standard error how many clips of the splits that are scored have no features."""
+    failed = {name: int((~split.present).sum()) for name, split in splits.items()}
+    if note := describe_failed(failed, missing):
+        print(note, file=sys.stderr)
 
 
 def predict_split(predictor: Any, split: Split) -> Any:

@@ -22,6 +22,7 @@ from trainers.cells import (
     realised,
     spread,
     verdict,
+    without_features,
 )
 from trainers.results import by_data, named_groups, noise_title
 from trainers.tables import Sheet
@@ -112,7 +113,7 @@ def results_sheet(
         title or _title(first, f"{split}, {epoch} epoch"),
         columns,
         rows,
-        notes=_notes(first, epoch, task.metrics[task.metric]),
+        notes=_notes(results, epoch, task.metrics[task.metric]),
         left=frozenset({"method", "noise", "noise id", "uses"}),
     )
     return sheet.without(DETAILS) if narrow else sheet
@@ -286,11 +287,13 @@ def _title(first: Result, what: str) -> str:
     return f"{first['dataset']}: {what}, percent, {features}"
 
 
-def _notes(first: Result, epoch: str, primary: str) -> list[str]:
+def _notes(results: Sequence[Result], epoch: str, primary: str) -> list[str]:
+    first = results[0]
     notes = [f"{AVERAGED}; sd: standard deviation of {primary}."]
     features = ", ".join(f"{role} {name}" for role, name in (first.get("features") or {}).items())
     if features:
         notes.append(f"Frozen features: {features}. Schedule: {first.get('schedule', EMPTY)}.")
+    notes += without_features(results)
     if epoch == "oracle":
         notes.append("The oracle epoch is chosen on test; nothing is to be ranked on it.")
     return notes

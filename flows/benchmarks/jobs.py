@@ -90,11 +90,15 @@ class Outcome:
 def run_job(job: Job) -> Outcome:
     """Trains, goes on with what was interrupted, or finds what is finished.
 
-    A failure comes back as a value: the other runs of a sweep go on.
+    A failure comes back as a value: the other runs of a sweep go on. A run whose results cannot be
+    read, perhaps because a finished one was damaged since, has failed.
     """
+    from trainers.finished import read_results
+
     begin = time.time()
     try:
         path = _train(job)
+        read_results(path)
     except UserError as error:
         return Outcome(job, error=str(error))
     except Exception as error:

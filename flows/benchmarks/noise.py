@@ -12,6 +12,7 @@ from pipeline.files import canonical_json
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.noise import (
     KINDS,
+    Correspondence,
     Injection,
     inject,
     read_map,
@@ -24,6 +25,9 @@ from pipeline.noise import (
 
 __all__ = ["check_condition", "noisy_manifest"]
 
+_FILES = ("rates", "pool")
+"""Options that are no fields of a kind; only sound is taken from a pool."""
+
 
 def check_condition(condition: Condition) -> None:
     """Looks for kinds of noise, and options of theirs, that there are not.
@@ -34,7 +38,7 @@ def check_condition(condition: Condition) -> None:
     for step in condition.steps:
         kind = _kind(step)
         for name, _ in step.options:
-            if name not in ("rates", "pool"):
+            if name not in _FILES:
                 _default(kind, name)
 
 
@@ -109,7 +113,8 @@ def _default(kind: type, name: str) -> Any:
     """The default of an option of a kind."""
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     if name not in defaults:
-        raise unknown_name(f"option of {kind.name} noise", name, [*defaults, "rates", "pool"])
+        files = [file for file in _FILES if file != "pool" or kind is Correspondence]
+        raise unknown_name(f"option of {kind.name} noise", name, [*defaults, *files])
     return defaults[name]
 
 

@@ -47,6 +47,7 @@ class Sweep:
         reference: The variant that the others are compared with; None for no comparison.
         against: The hyper-parameter on the horizontal axis, where the table is a figure.
         remarks: What readers must know.
+        given: The noise that the manifest has already, in words; empty without any.
     """
 
     task: str
@@ -61,6 +62,17 @@ class Sweep:
     reference: str | None = None
     against: str | None = None
     remarks: tuple[str, ...] = ()
+    given: str = ""
+
+    @property
+    def caution(self) -> str | None:
+        """That conditions come on top of the manifest's own noise; None where it has none."""
+        if not self.given:
+            return None
+        return (
+            f"the manifest has noise already: {self.given}; what --noise names is added to it, "
+            "and none means none added"
+        )
 
     def check(self) -> None:
         """Looks for mistakes before any work starts.
@@ -133,5 +145,15 @@ def _without(condition: Condition, end: Condition) -> Condition | None:
 
 
 def pair_noise_seeds(seeds: Sequence[int], asked: Sequence[int] | None) -> tuple[int, ...]:
-    """The noise seed of every training seed: the same number, or those asked for in turn."""
+    """The noise seed of every training seed: the same number, or those asked for in turn.
+
+    Raises:
+        UserError: If more are asked for than there are training seeds.
+    """
+    if asked and len(asked) > len(seeds):
+        raise UserError(
+            f"--noise-seed names {len(asked)} seeds for {len(seeds)} training seeds "
+            f"({' '.join(map(str, seeds))}); leave {' '.join(map(str, asked[len(seeds) :]))} out "
+            "or name more with --seed."
+        )
     return tuple(asked[n % len(asked)] if asked else seed for n, seed in enumerate(seeds))

@@ -23,6 +23,7 @@ from pipeline.manifest import Manifest, read_manifest
 from trainers.command import parse_roles
 from trainers.finished import read_results
 from trainers.launching import choose_device
+from trainers.results import noise_title
 from trainers.tables import render
 from trainers.tasks import TASKS, find_task
 
@@ -58,7 +59,7 @@ def prepare(
         noise_seed: Noise seeds, given to the training seeds in turn; equal to them if None.
         table: Name of an experiment file, or a file.
         paired_to: The variant that the others are compared with.
-        manifest: The manifest without noise; the task's demo corpus, made if needed, if None.
+        manifest: The manifest that noise is added to; the task's demo corpus if None.
         store: Feature store; the default store if None.
         features: ``ROLE=NAME``; the task's defaults for the manifest if None.
         runs: Folder of all runs; the default one if None.
@@ -81,6 +82,8 @@ def prepare(
         sweep.on_own_data(rows.header.dataset), method, noise, seed, noise_seed, paired_to
     )
     sweep.check()
+    if rows.header.noise:
+        sweep = replace(sweep, given=noise_title(rows.header.noise))
     methods = [variant.method for variant in sweep.variants]
     check_data(sweep.task, methods, rows, Store(store), roles)
     check_folder(runs, "--runs")

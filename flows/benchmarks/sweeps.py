@@ -111,6 +111,8 @@ def benchmark(
     except UserError as error:
         return Failed(message=str(error), data=error)
     get_run_logger().info("%s: %d runs", sweep.title, len(jobs))
+    if sweep.caution is not None:
+        get_run_logger().warning("%s", sweep.caution)
     return _tabulated(sweep, _run(jobs, count))
 
 

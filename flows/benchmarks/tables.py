@@ -20,6 +20,7 @@ from trainers.cells import (
     number,
     realised,
     spread,
+    without_features,
 )
 from trainers.results import over_seeds, paired
 from trainers.tables import Sheet
@@ -159,7 +160,8 @@ def _notes(sweep: Sweep, made: Sequence[Cell], beside: bool) -> list[str]:
     notes = [
         f"ours: {data}; frozen features; schedule {schedules or EMPTY}; {task.epoch} test epoch, "
         "mean ± standard error over seeds, percent; sd: standard deviation; oracle: the best test "
-        "epoch, for inspection only; realised: share of training rows that the noise altered."
+        "epoch, for inspection only; realised: share of training rows that the noise altered.",
+        *without_features(ran),
     ]
     if beside:
         shown = dict.fromkeys(level.beside for level in sweep.levels)

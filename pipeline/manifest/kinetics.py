@@ -20,7 +20,7 @@ from pipeline.manifest.files import relative_root, write_manifest
 from pipeline.manifest.folder import scan_folder
 from pipeline.manifest.media import Show, measure_all
 from pipeline.manifest.notes import Notes
-from pipeline.manifest.sampling import choose, hold_out
+from pipeline.manifest.sampling import check_share, choose, hold_out
 from pipeline.manifest.schema import SPLITS, Header, Manifest, Row
 
 __all__ = ["KineticsImport", "import_kinetics"]
@@ -111,6 +111,7 @@ def import_kinetics(
     Raises:
         UserError: If a table is missing or broken, a class unknown, or an option off.
     """
+    check_share(val_share)
     _check(train_per_class, val_per_class, validation_as, absent, videos)
     out, notes = Path(out), Notes()
     clips = _unrepeated((clip for table in tables for clip in _read(Path(table))), notes)

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.manifest.schema import Row
 
-__all__ = ["choose", "hold_out"]
+__all__ = ["check_share", "choose", "hold_out"]
 
 _SAMPLE, _HOLD_OUT = 0, 1
 
@@ -34,6 +34,16 @@ def choose(names: Iterable[str], count: int, *, seed: int, key: str) -> tuple[st
     return _shuffled(names, seed, key, _SAMPLE)[:count]
 
 
+def check_share(share: float) -> None:
+    """Checks a share to hold out, before work that would be lost.
+
+    Raises:
+        UserError: If it is not from 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"--val-share is {share:g}; use a share from 0 to below 1.")
+
+
 def hold_out(rows: Sequence[Row], share: float, *, seed: int) -> tuple[Row, ...]:
     """Moves a share of the training groups of every class to the validation split.
 
@@ -51,8 +61,7 @@ def hold_out(rows: Sequence[Row], share: float, *, seed: int) -> tuple[Row, ...]
     Raises:
         UserError: If the share is not from 0 to below 1.
     """
-    if not 0 <= share < 1:
-        raise UserError(f"--val-share is {share:g}; use a share from 0 to below 1.")
+    check_share(share)
     if share == 0:
         return tuple(rows)
     groups: dict[str, set[str]] = {}

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import object_digest
+from pipeline.manifest.recorded import check_noise
 
 __all__ = ["LABEL_TYPES", "SPLITS", "Header", "Manifest", "Row"]
 
@@ -36,7 +37,8 @@ class Row:
         split: One of `SPLITS`.
         labels: Class names; the (possibly noisy) label that trainers see.
         video: File relative to the header's ``media_root``, or None when only features exist.
-        audio_id: The row whose audio this clip carries; its own id when nothing was exchanged.
+        audio_id: The row whose audio this clip carries, of the same split or of the pool; its own
+            id when nothing was exchanged.
         group: Source of the clip (default: the video); no group stands in two splits.
         labels_audio, labels_visual: Labels of one modality; None means the same as ``labels``.
     """
@@ -177,8 +179,7 @@ class Header:
         ):
             raise ValueError('annotations must hold "file" and "digest" as texts; or leave it out')
         noise = value.get("noise", [])
-        if not isinstance(noise, list) or not all(isinstance(n, dict) for n in noise):
-            raise ValueError("noise must be a list of objects, oldest first")
+        check_noise(noise)
         if not isinstance(value.get("corpus"), dict | None):
             raise ValueError("corpus must be an object; or leave it out")
         return cls(
@@ -257,6 +258,12 @@ class Manifest:
             raise UserError(
                 f"{self._place(number)}: audio_id {row.audio_id!r} is no row of this manifest; "
                 "add that row with split pool."
+            )
+        lender = self.rows[self._index[row.audio_id]]
+        if lender.split not in (row.split, "pool"):
+            raise UserError(
+                f"{self._place(number)}: audio_id {row.audio_id!r} stands in {lender.split} and "
+                f"this row in {row.split}; name a row of the same split, or one of split pool."
             )
         split, first = splits_of_group.setdefault(row.group, (row.split, number))
         if split != row.split:

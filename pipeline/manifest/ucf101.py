@@ -20,7 +20,7 @@ from pipeline.manifest.files import relative_root, write_manifest
 from pipeline.manifest.folder import check_seconds, scan_folder
 from pipeline.manifest.media import Measured, Show, measure_all
 from pipeline.manifest.notes import Notes
-from pipeline.manifest.sampling import hold_out
+from pipeline.manifest.sampling import check_share, hold_out
 from pipeline.manifest.schema import Header, Manifest, Row
 
 __all__ = ["UCF101_SPLITS", "Ucf101Import", "import_ucf101"]
@@ -96,6 +96,7 @@ def import_ucf101(
     """
     folder, out = Path(folder), Path(out)
     check_seconds("--fallback-seconds", fallback_seconds)
+    check_share(val_share)
     if split not in UCF101_SPLITS:
         raise UserError(f"--split is {split}; UCF101 has the splits 1, 2 and 3.")
     lists = _find_lists(folder)

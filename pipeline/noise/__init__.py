@@ -4,6 +4,7 @@ Noise is made here, once, and never inside a trainer: every method and every tra
 same. It changes training rows of a manifest, so features are extracted once for all of it.
 """
 
+from pipeline.noise.belonging import truth_of
 from pipeline.noise.correspondence import Correspondence
 from pipeline.noise.injection import Injection, inject, write_noisy
 from pipeline.noise.kinds import KINDS
@@ -33,6 +34,7 @@ __all__ = [
     "read_matrix",
     "read_rates",
     "read_truth",
+    "truth_of",
     "truth_path",
     "write_noisy",
 ]

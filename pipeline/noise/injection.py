@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import UserError
 from pipeline.files import object_digest
 from pipeline.manifest import Manifest, Row, write_manifest
+from pipeline.noise.belonging import check_belongs, check_free, corpus_keys, overlap, truth_of
 from pipeline.noise.correspondence import Correspondence
 from pipeline.noise.pool import append_pool
 from pipeline.noise.rates import Nominal
 from pipeline.noise.streams import VERSION, Streams
 from pipeline.noise.training import Change, Kind, Task, Training
-from pipeline.noise.truth import Truth, differs, read_truth, truth_path, update, write_truth
+from pipeline.noise.truth import Truth, truth_path, update, write_truth
 
 __all__ = ["Injection", "inject", "write_noisy"]
-
-MODALITY_FIELDS = ("labels_audio", "labels_visual")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def inject(
         truth: The parent's truth; default: the file beside it, where there is one.
 
     Raises:
-        UserError: If kind, options, rates and manifest do not fit together.
+        UserError: If kind, options, rates, truth and manifest do not fit together.
     """
     seed = _check(manifest, kind, seed)
     options = kind.options(manifest.classes)
@@ -93,7 +90,7 @@ def inject(
     order = object_digest(list(manifest.classes))
     streams = Streams(kind.name, options, seed, parent)
     change = kind.draw(Task(training, nominal, streams, Streams(kind.name, options, seed, order)))
-    corpus = _corpus_keys(manifest, truth)
+    corpus = corpus_keys(manifest, truth)
     rows, truth = _apply(training, change, truth, corpus)
     name = [VERSION, kind.name, options, nominal.rate, nominal.by_class, seed, parent, order]
     entry = {
@@ -109,7 +106,7 @@ def inject(
     }
     noise = (*manifest.header.noise, entry)
     if {Correspondence.name} < {n.get("kind") for n in noise}:
-        entry["overlap"] = _overlap([rows[n] for n in training.positions], truth, corpus)
+        entry["overlap"] = overlap([rows[n] for n in training.positions], truth, corpus)
     if corpus:
         entry["corpus_truth"] = sorted(corpus)
     return Injection(manifest.with_rows(rows, noise=noise, parent=parent), truth, change.note)
@@ -119,7 +116,8 @@ def write_noisy(injection: Injection, out: Path | str) -> Path:
     """Writes a noisy manifest and its truth beside it.
 
     Raises:
-        UserError: If a file of the parent would be overwritten, or one cannot be written.
+        UserError: If a file of the parent or another manifest's truth would be overwritten, or
+            one cannot be written.
     """
     out = Path(out)
     # Checked before anything is written, or a truth without its manifest would stay behind.
@@ -135,6 +133,7 @@ def write_noisy(injection: Injection, out: Path | str) -> Path:
                     f"Writing {out} would overwrite {path.name} of the manifest that it is made "
                     "from; give another name as --out."
                 )
+    check_free(out)
     write_truth(injection.truth, truth_path(out))
     write_manifest(injection.manifest, out)
     return out
@@ -155,30 +154,19 @@ def _check(manifest: Manifest, kind: Kind, seed: int) -> int:
 
 def _parent_truth(manifest: Manifest, truth: Truth | None) -> Truth:
     """The truth that came with the parent."""
-    if truth is None:
-        path = None if manifest.path is None else truth_path(manifest.path)
-        if path is not None and path.is_file():
-            truth = read_truth(path)
-        elif manifest.header.noise:
-            raise UserError(
-                "The manifest is noisy already and its truth "
-                f"{path.name if path else ''} is not beside it; put it there or begin with the "
-                "clean manifest."
-            )
-    unknown = next((row_id for row_id in truth or {} if row_id not in manifest), None)
-    if unknown is not None:
+    if truth is not None:
+        # An empty one says that what came before is to count as the original.
+        if truth:
+            check_belongs(truth, manifest)
+        return truth
+    truth = truth_of(manifest)
+    if truth is None and manifest.header.noise:
+        name = truth_path(manifest.path).name if manifest.path else ""
         raise UserError(
-            f"The truth names the row {unknown!r}, which the manifest does not have; "
-            "make both again."
+            f"The manifest is noisy already and its truth {name} is not beside it; put it there "
+            "or begin with the clean manifest."
         )
     return truth or {}
-
-
-def _corpus_keys(manifest: Manifest, truth: Truth) -> frozenset[str]:
-    """Keys that the corpus states by itself: those of the truth of a manifest without noise."""
-    if manifest.header.noise:
-        return frozenset(manifest.header.noise[-1].get("corpus_truth", ()))
-    return frozenset(key for entry in truth.values() for key in entry) - {"id"}
 
 
 def _apply(
@@ -214,20 +202,3 @@ def _figures(training: Training, nominal: Nominal, change: Change) -> dict[str, 
         "changed": changed,
         "rows": n,
     }
-
-
-def _overlap(rows: Sequence[Row], truth: Truth, corpus: frozenset[str]) -> dict[str, int]:
-    """Training rows with a wrong label, a foreign audio, both or neither.
-
-    Wrong is what differs from the oldest original, so a row that was changed back is clean here
-    although it counts in the realised rate of the noise that changed it back.
-    """
-    fields = ["labels", *(f for f in MODALITY_FIELDS if f not in corpus)]
-    flipped, altered = differs(rows, truth, fields), differs(rows, truth, ["audio_id"])
-    cells = {
-        "both": flipped & altered,
-        "flipped": flipped & ~altered,
-        "altered": ~flipped & altered,
-        "neither": ~flipped & ~altered,
-    }
-    return {name: int(np.count_nonzero(cell)) for name, cell in cells.items()}

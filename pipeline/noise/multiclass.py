@@ -239,6 +239,10 @@ def _check_classes(name: str, classes: Sequence[str]) -> None:
 
 
 def _check_map(mapping: Mapping[str, str], classes: Sequence[str]) -> None:
+    if not mapping:
+        raise UserError(
+            '--map names no class, so no row can change; give {"class": "other class"}.'
+        )
     for name, other in mapping.items():
         for known in (name, other):
             if known not in classes:

@@ -31,6 +31,11 @@ def append_pool(manifest: Manifest, pool: Manifest) -> Manifest:
         raise UserError(f"The pool {_name(pool)} has no rows; give a manifest that has some.")
     classes = frozenset(manifest.classes)
     rows = [_as_pool(row, manifest, pool, classes) for row in pool.rows]
+    if all(row.id in manifest and manifest[row.id].split == "pool" for row in rows):
+        raise UserError(
+            f"All rows of the pool {_name(pool)} stand in split pool of {_name(manifest)} already; "
+            "leave --pool out, or rename the pool's rows if they are others."
+        )
     sources = {row.group: row.split for row in manifest.rows if row.split != "pool"}
     for row in rows:
         if row.group in sources:

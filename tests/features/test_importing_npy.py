@@ -408,7 +408,8 @@ class TestReading:
             raise AssertionError("media were looked at")
 
         rows = [replace(row, audio_id="a", video=None, group="") for row in manifest.rows]
-        noisy = manifest.with_rows(rows, parent="0" * 16, noise=({"kind": "correspondence"},))
+        noise = ({"kind": "correspondence", "rate": 0.5},)
+        noisy = manifest.with_rows(rows, parent="0" * 16, noise=noise)
         noisy = read_manifest(write_manifest(noisy, tmp_path / "elsewhere" / "noisy.jsonl").path)
         other = Store(store.path)
         monkeypatch.setattr(other.sources, "resolve", touched)

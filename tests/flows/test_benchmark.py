@@ -119,6 +119,21 @@ def test_noise_seeds_can_be_given(corpus: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_noise_that_the_manifest_has_already_is_named(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*corpus, "--method", "nothing", "--seed", "0", f"--runs={tmp_path}"]
+    said = "the manifest has noise already: drop 30 %; what --noise names is added to it"
+    assert main([*words, "--noise", "drop:0.3"]) == 0
+    assert "noise already" not in capsys.readouterr().err
+    (noisy,) = (path for path in tmp_path.glob("noise/*.jsonl") if "truth" not in path.name)
+    words[1] = f"--manifest={noisy}"
+    assert main([*words, "--noise", "none"]) == 0
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if "noise already" in x)
+    assert line == f"{said}, and none means none added"
+
+
+@pytest.mark.usefixtures("here")
 def test_a_method_that_fails_leaves_the_others(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +148,33 @@ def test_a_method_that_fails_leaves_the_others(
     assert [line[2] for line in lines] == ["0 of 2", "2"]
     assert lines[0][3] == "-"
     assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", lines[1][3])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("text", ['{"method":', '{"schema": 7}', None])
+def test_a_finished_run_that_is_damaged_leaves_the_others(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    out = tmp_path / "table.csv"
+    words = [*corpus, "--method", "nothing", "broadcast", "--seed", "0", f"--runs={tmp_path}"]
+    words += ["--paired-to=nothing", f"--out={out}"]
+    assert main(words) == 0
+    whole = table(out)
+    (path,) = tmp_path.glob("avvp/broadcast-*/results.json")
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    capsys.readouterr()
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert "0 ok, 1 failed, 1 skipped" in shown
+    assert "1 of 2 runs failed" in shown
+    assert f"broadcast, none, seed 0: The run {path.parent} has no usable results.json" in shown
+    assert "delete the folder and train the run again." in shown
+    assert "Traceback" not in shown
+    first, second = table(out)
+    assert first == whole[0]
+    assert (second["method"], second["missing seeds"]) == ("broadcast", "0")
 
 
 def test_mistakes_stop_a_sweep_before_it_begins(corpus: list[str], tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import PARTIAL, Parser, run
+from pipeline.cli import PARTIAL, Parser, WholeNumber, run
 from pipeline.errors import MediaError, UserError, unknown_name
 from pipeline.files import canonical_json, file_digest, object_digest, write_atomic
 from pipeline.grid import SegmentGrid, join_steps
@@ -143,6 +145,114 @@ def test_command_line_wins_over_configuration_wins_over_defaults(tmp_path: Path)
     config.write_text("batch_size = \n")
     with pytest.raises(UserError, match="not valid TOML"):
         _parser().parse_args(["--config", str(config)])
+
+
+def _optional_float(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+def _wide_parser() -> Parser:
+    parser = _parser()
+    parser.add_argument("--which", choices=["last", "best"], default="last")
+    parser.add_argument("--levels", type=int, nargs="*", choices=[1, 2], default=[1])
+    parser.add_argument("--rate", type=_optional_float, default=0.5)
+    parser.add_argument("--threads", type=WholeNumber(1, 8))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--name", default="n")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--warm", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def _configured(folder: Path, **values: object) -> argparse.Namespace:
+    path = folder / "c.json"
+    path.write_text(json.dumps(values))
+    return _wide_parser().parse_args(["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("seed", 3, [3]),
+        ("seed", [3, 4], [3, 4]),
+        ("levels", [], []),
+        ("batch_size", 8, 8),
+        ("rate", 1, 1.0),
+        ("rate", None, None),
+        ("threads", 8, 8),
+        ("out", "x/y", Path("x/y")),
+        ("name", 5, "5"),
+        ("which", "best", "best"),
+        ("dry_run", True, True),
+        ("dry_run", False, False),
+        ("warm", False, False),
+    ],
+)
+def test_a_files_values_are_converted_as_the_command_lines(
+    tmp_path: Path, key: str, value: object, meant: object
+) -> None:
+    args = vars(_configured(tmp_path, **{key: value}))
+    assert args.pop(key) == meant
+    defaults = vars(_wide_parser().parse_args([]))
+    del defaults[key], defaults["config"], args["config"]
+    assert args == defaults, "nothing else changes"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "takes"),
+    [
+        ("which", "Best", "one of last, best"),
+        ("which", ["best"], "one of last, best"),
+        ("levels", [1, 3], "one of 1, 2, or a list of such"),
+        ("batch_size", "three", "a whole number"),
+        ("batch_size", 3.7, "a whole number"),
+        ("batch_size", True, "a whole number"),
+        ("batch_size", [8], "a whole number"),
+        ("batch_size", None, "a whole number"),
+        ("seed", [1.5], "a whole number, or a list of such"),
+        ("seed", [[1]], "a whole number, or a list of such"),
+        ("seed", [], "a whole number, or a list of such"),
+        ("threads", 0, "a whole number from 1 to 8"),
+        ("rate", {"a": 1}, "text, or none"),
+        ("out", None, "a path"),
+        ("name", None, "text"),
+        ("name", True, "text"),
+        ("dry_run", "yes", "true or false"),
+        ("dry_run", 1, "true or false"),
+        ("warm", None, "true or false"),
+    ],
+)
+def test_a_files_mistake_is_one_sentence(
+    tmp_path: Path, key: str, value: object, takes: str
+) -> None:
+    with pytest.raises(UserError) as told:
+        _configured(tmp_path, **{key: value})
+    end = f"c.json sets {key} to {json.dumps(value)}; give {takes}."
+    assert str(told.value).endswith(end)
+
+
+def test_a_file_names_no_other_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no option of c\.json named 'config'"):
+        _configured(tmp_path, config="other.json")
+    with pytest.raises(UserError, match="--config: expected one argument"):
+        _parser().parse_args(["--config"])
+
+
+def test_one_option_of_a_file_can_be_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"batch-size": 8, "unknown": 1}')
+    assert _parser().file_value(path, "batch_size") == 8
+    assert _parser().file_value(path, "seed") is None
+    path.write_text('{"batch-size": [8]}')
+    with pytest.raises(UserError, match=r"sets batch-size to \[8\]; give a whole number\."):
+        _parser().file_value(path, "batch_size")
+
+
+@pytest.mark.parametrize("text", ["0", "-4", "9", "two", "1.5", "9" * 5000])
+def test_whole_numbers_are_held_to_their_limits(text: str) -> None:
+    assert _wide_parser().parse_args(["--threads", "8"]).threads == 8
+    with pytest.raises(UserError, match=f"'{text}' is not a whole number from 1 to 8; see"):
+        _wide_parser().parse_args(["--threads", text])
 
 
 def test_unknown_options_offer_the_nearest() -> None:

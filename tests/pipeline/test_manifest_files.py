@@ -74,7 +74,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
     groups: dict[str, str] = {}
     kept = [row for row in rows if groups.setdefault(row.group, row.split) == row.split]
     known = {row.id for row in kept}
-    kept = [row for row in kept if row.audio_id in known]
+    # Audio comes from the same split or from the pool.
+    split = {row.id: row.split for row in kept}
+    kept = [row for row in kept if split.get(row.audio_id) in (row.split, "pool")]
     while len(kept) < len(known):
         known = {row.id for row in kept}
         kept = [row for row in kept if row.audio_id in known]
@@ -212,6 +214,12 @@ BAD_ROWS = {
     "group in two splits": (_row(group="a.mp4"), 4, "stands in test here and in train on line 2"),
     "video in two splits": (_row(video="b.mp4"), 4, "in val on line 3; keep every group in one"),
     "audio of no row": (_row(audio_id="zz"), 4, "'zz' is no row.*add that row with split pool"),
+    "audio of another split": (
+        _row(audio_id="a"),
+        4,
+        "'a' stands in train and this row in test; name a row of the same split, or one of split",
+    ),
+    "evaluation audio in training": (_row(0, audio_id="c"), 2, "'c' stands in test and this row"),
     "blank line": ([*ROWS[:1], "", *ROWS[1:]], 3, "the line is blank; delete it"),
     "blank last line": ([*ROWS, "   "], 5, "the line is blank"),
     "not JSON": ([*ROWS[:2], "{'id': 1}"], 4, "not JSON"),
@@ -269,6 +277,13 @@ def test_label_type_is_checked(tmp_path: Path) -> None:
     pool = _row(1, split="pool")
     pool[2]["labels"] = ["Cat"]
     assert len(read_manifest(_write(path, HEADER | {"label_type": "multiclass"}, pool))) == 3
+
+
+def test_audio_of_the_pool_serves_every_split(tmp_path: Path) -> None:
+    rows = [row | {"audio_id": "p"} for row in ROWS]
+    rows.append(ROWS[0] | {"id": "p", "video": "p.mp4", "split": "pool"})
+    manifest = read_manifest(_write(tmp_path / "m.jsonl", HEADER, rows))
+    assert {row.audio_id for row in manifest} == {"p"}
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\xff\xfe\x00"])
@@ -380,7 +395,7 @@ def test_content_digest_knows_content_and_nothing_else(tmp_path: Path) -> None:
         for change in (
             {"labels": ("Cat",)},
             {"split": "test"},
-            {"audio_id": "b"},
+            {"split": "test", "audio_id": "c"},
             {"group": "g"},
             {"labels_audio": ()},
             {"labels_visual": ("Dog",)},

@@ -234,6 +234,14 @@ def test_pool_is_disjoint_by_source_and_id() -> None:
     twice = twice.with_rows([replace(twice.rows[0], id="val1", audio_id="val1")])
     with pytest.raises(UserError, match="The id 'val1' of the pool"):
         inject(manifest, EXTERNAL, rate=0.5, pool=twice)
+    pool = pool_of("x.mp4", "y.mp4")
+    lent = inject(manifest, EXTERNAL, rate=0.5, pool=pool)
+    again = {"rate": 0.5, "truth": lent.truth, "seed": 1}
+    with pytest.raises(UserError, match=r"stand in split pool of .* already; leave --pool out"):
+        inject(lent.manifest, EXTERNAL, pool=pool, **again)
+    with pytest.raises(UserError, match=r"The id .* is taken in .*; rename"):
+        inject(lent.manifest, EXTERNAL, pool=pool_of("x.mp4", "y.mp4", "z.mp4"), **again)
+    inject(lent.manifest, EXTERNAL, **again)
     with pytest.raises(UserError, match="has no rows"):
         inject(manifest, EXTERNAL, rate=0.5, pool=pool_of())
     with pytest.raises(UserError, match="external only"):

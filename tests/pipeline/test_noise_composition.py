@@ -38,6 +38,7 @@ from pipeline.noise import (
     truth_path,
     write_noisy,
 )
+from pipeline.noise.belonging import check_belongs
 from tests.noisy import make_manifest
 
 SINGLE = [
@@ -86,6 +87,7 @@ def test_truth_restores_the_first_manifest(data: st.DataObject, several: bool, s
         # Nothing stands in the truth that is as it was.
         for field in entry.keys() - {"id"}:
             assert comparable(new, {})[FIELDS.index(field)] != entry[field]
+    check_belongs(truth, noisy)
     assert [entry["kind"] for entry in noisy.header.noise] == [kind.name for kind in kinds]
     assert list(truth) == [row.id for row in noisy.rows if row.id in truth]
 

@@ -199,6 +199,7 @@ BAD = {
     "custom without map": (4, Asymmetric(flip="custom"), "belong together"),
     "half-exact alone": (4, Asymmetric(half_exact=True), "belongs to --flip half"),
     "map to itself": (4, Asymmetric(flip="custom", map={"z0": "z0"}), "to itself"),
+    "map of no class": (4, Asymmetric(flip="custom", map={}), "names no class, so no row can"),
     "map of nothing known": (4, Asymmetric(flip="custom", map={"z0": "q"}), "no class 'q'"),
     "no matrix": (4, Transition(), "needs --matrix"),
     "matrix of other size": (3, Transition(matrix=np.eye(4)), r"shape \(4, 4\), not \(3, 3\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pipeline.errors import UserError
 from tests.made_results import write_run
 from trainers.finished import config, find_runs, labels, lines, read_results
+from trainers.report import main
 from trainers.results import group_seeds
 
 
@@ -95,3 +97,73 @@ def test_labels_are_read_back(tmp_path: Path) -> None:
         file.create_dataset("audio", data=keep)
     with pytest.raises(UserError, match=r"labels\.h5 is damaged; delete"):
         labels(tmp_path)
+
+
+DAMAGED = [
+    (("schema",), 7, "schema is 7, not 1"),
+    (("schema",), True, "schema is true, not 1"),
+    (("task",), "avp", 'task is "avp", not one of avvp, action'),
+    (("method",), None, "method is null"),
+    (("seed",), "0", 'seed is "0"'),
+    (("seed",), 1, "seed is not that of its results.json"),
+    (("updates",), -1, "updates is -1, not a whole number from 0"),
+    (("noise",), 5, "noise is 5, not a list of objects"),
+    (("noise",), [5], "noise is [5], not a list of objects"),
+    (("noise",), [{"rate": 0.4}], "entry 1 of noise, kind is missing"),
+    (("noise",), [{"kind": "drop", "rate": "0.4"}], 'entry 1 of noise, rate is "0.4"'),
+    (("metrics",), [], "metrics is [], not an object"),
+    (("metrics", "test"), {}, "metrics.test.last is missing"),
+    (("metrics", "test", "last", "segment/type"), "high", 'segment/type is "high", not a finite'),
+    (("metrics", "test", "last", "segment/type"), float("nan"), "NaN is no finite number"),
+    (("metrics", "val", "segment/type"), 10**400, "not a finite number or null"),
+    (("metrics_never_visible", "class"), 5, "metrics_never_visible.class is 5"),
+    (("metrics_modality",), {}, "metrics_modality.val is missing"),
+    (("failed",), {"test": "2"}, "failed is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value", "reason"), DAMAGED)
+def test_a_result_with_a_bad_value_is_left_out_with_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    place: tuple[str, ...],
+    value: object,
+    reason: str,
+) -> None:
+    good, bad = (write_run(tmp_path, "han", seed, 50.0) for seed in (1, 0))
+    path = bad.path / "results.json"
+    whole = json.loads(path.read_text())
+    part = whole
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    path.write_text(json.dumps(whole))
+    assert find_runs([tmp_path]) == {good.path: read_results(good.path)}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"left out: The run {bad.path} has no usable" in line
+    assert reason in line
+    assert line.endswith("delete the folder and train the run again.")
+    assert main([str(tmp_path), "--json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("task", "action"), ("noise", [{"kind": "drop", "rate": 0.3}])]
+)
+def test_a_result_that_is_not_of_its_configuration_is_refused(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    run = write_run(tmp_path, "han", 0, 50.0, **{key: value})
+    with pytest.raises(UserError, match=f"{key} is not that of its results"):
+        read_results(run.path)
+
+
+def test_a_result_of_before_tasks_had_names_and_one_with_more_keys_are_read(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path, "han", 0, 50.0)
+    path = run.path / "results.json"
+    result = json.loads(path.read_text())
+    assert "task" not in result
+    more = {"task": "avvp", "failed": {"train": 5, "val": 0, "test": 2}, "later": [None]}
+    path.write_text(json.dumps(result | more))
+    assert read_results(run.path)["failed"]["train"] == 5

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from tests.made_results import noisy_result, write_run
+from tests.made_results import made_config, made_result, noisy_result, write_run
 from trainers.finished import find_runs
 from trainers.report import compare, main
+from trainers.runs import Run
 from trainers.sheets import data_sheet, detection_sheet, paired_sheet, results_sheet
 
 
@@ -54,6 +55,34 @@ def test_a_sheet_says_all_that_a_number_depends_on() -> None:
     assert dict(zip(oracle.columns, oracle.rows[0], strict=True))["epoch"] == "7 7 7"
     assert any("chosen on test" in note for note in oracle.notes)
     assert detection_sheet(results) is None
+
+
+def test_rows_without_features_are_said_below_the_table() -> None:
+    def notes(*failed: dict[str, int] | None, **more: object) -> list[str]:
+        results = [
+            noisy_result("ce", seed, 40.0, noise_seed=seed)
+            | ({} if counts is None else {"failed": counts})
+            | more
+            for seed, counts in enumerate(failed)
+        ]
+        return [n for n in results_sheet(results).notes if n.startswith("Without features")]
+
+    five = {"train": 5, "val": 0, "test": 2}
+    assert notes(five, five) == [
+        "Without features: 5 training, 2 test videos; those in test count as wrong."
+    ]
+    assert notes(None, five | {"train": 3, "val": 1}, five) == [
+        "Without features: 3 to 5 training, 0 to 1 validation, 2 test videos; those in validation "
+        "and test count as wrong."
+    ]
+    assert notes({"train": 1, "val": 0, "test": 0}) == [
+        "Without features: 1 training videos; they are not trained on."
+    ]
+    assert notes(None) == notes(dict.fromkeys(five, 0), None) == []
+    parsed = made_result("han", 0, 50.0, failed=five) | {"identity": made_config("han", 0)}
+    assert results_sheet([parsed]).notes[-1] == (
+        "Without features: 5 training, 2 test clips; those in test are predicted as nothing."
+    )
 
 
 def test_one_of_several_references_has_to_be_named() -> None:
@@ -190,3 +219,21 @@ def test_tables_of_some_runs_name_them_as_the_others_do() -> None:
     other["identity"]["hyperparameters"] = {"epochs": 60}
     names = [row[0] for row in results_sheet([short, other]).rows]
     assert names == ["ce (features.audio=a-1)", "ce (features.audio=b-2)"]
+
+
+def test_options_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
+    for method in ("ce", "ntl"):
+        result = noisy_result(method, 0, 40.0, noise_seed=0)
+        run = Run(tmp_path / "action", {**result.pop("identity"), "seed": 0})
+        run.begin(paths={})
+        run.finish(result)
+    write_run(tmp_path / "avvp", "han", 0, 50.0)
+    action, both = [str(tmp_path / "action")], [str(tmp_path)]
+    compared = ["--paired-to", "ce", "--metric", "clip@1"]
+    modality = ["--filter", "modality"]
+    for words in (action + modality, action + compared + modality, both + compared + modality):
+        with pytest.raises(UserError, match=r"modality is of parsing, .* leave --filter out"):
+            main(words)
+    assert main([*action, *compared, "--filter", "own"]) == 0
+    with pytest.raises(UserError, match="--json prints JSON and no table; leave it or --format"):
+        main([*action, "--json", "--format", "csv"])

@@ -34,11 +34,16 @@ def _print_results(results: list[dict[str, Any]]) -> None:
     validated = first["selection"]["value"] is not None
     for epoch in ("last", "selected", "oracle") if validated else ("last", "oracle"):
         print(render(results_sheet(results, epoch=epoch)))
-    how = f"selected by validation {first['selection']['metric']}"
+    if first["updates"] == 0:
+        how = "nothing is trained"
+    elif validated:
+        how = f"selected by validation {first['selection']['metric']}"
+    else:
+        how = "no validation videos, so no epoch is selected"
     print(
         f"data {first['dataset']}, {first['train_videos']} training videos of {first['classes']} "
         f"classes, schedule {first['schedule']} ({first['passes']} passes, {first['updates']} "
-        f"updates); {how if validated else 'no validation videos, so no epoch is selected'}"
+        f"updates); {how}"
     )
 
 

@@ -19,7 +19,14 @@ from trainers.action.evaluation import METRICS
 from trainers.action.interface import METHODS, Method, Predictor
 from trainers.action.outputs import write_table
 from trainers.action.runner import score_split
-from trainers.checkpoints import build_saved, check_classes, check_widths, read_checkpoint
+from trainers.checkpoints import (
+    build_saved,
+    check_classes,
+    check_widths,
+    read_checkpoint,
+    say_other_features,
+)
+from trainers.roles import say_failed
 
 __all__ = ["evaluate_checkpoint", "load_checkpoint", "predict_classes"]
 
@@ -75,6 +82,8 @@ def evaluate_checkpoint(
     roles = roles or saved["features"]
     splits = load_splits(manifest, store, roles, kind, missing=missing, device=device)
     check_widths(saved, splits["test"].inputs.widths)
+    say_other_features(saved, roles, store)
+    say_failed(splits, missing)
     metrics = {name: score_split(predictor, split) for name, split in splits.items()}
     for name, numbers in metrics.items():
         shown = (f"{m} {'-' if numbers[m] is None else f'{numbers[m]:.2f}'}" for m in METRICS)
@@ -112,6 +121,7 @@ def predict_classes(
     roles = roles or saved["features"]
     inputs, present, _ = load_inputs(manifest, rows, store, roles, missing=missing)
     check_widths(saved, inputs.widths)
+    say_other_features(saved, roles, store)
     ids = [row.id for row, there in zip(rows, present, strict=True) if there]
     failed = [row.id for row, there in zip(rows, present, strict=True) if not there]
     write_table(out, ids, predictor.predict(inputs.to(device)), saved["classes"])

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from pipeline.manifest import Manifest
-from pipeline.noise import original, read_truth
+from pipeline.noise import original, truth_of
 from trainers.action.correspondence import NEIGHBOURS, correspondence_weights, video_embedding
 from trainers.action.interface import Inputs, Predictor, Verdict
-from trainers.detection import detector_scores, find_truth
+from trainers.detection import detector_scores
 
 __all__ = ["TrueNoise", "detection", "pair_weights", "read_true_noise"]
 
@@ -44,12 +44,11 @@ def read_true_noise(manifest: Manifest, ids: Sequence[str]) -> TrueNoise | None:
         ids: N training videos.
 
     Raises:
-        UserError: If the truth file is none.
+        UserError: If the truth file is none, or that of another manifest.
     """
-    path = find_truth(manifest)
-    if path is None or not manifest.header.noise:
+    truth = truth_of(manifest) if manifest.header.noise else None
+    if truth is None:
         return None
-    truth = read_truth(path)
     column = {name: c for c, name in enumerate(manifest.classes)}
     rows = [manifest[row_id] for row_id in ids]
     entries = [truth.get(row_id, {}) for row_id in ids]

@@ -27,9 +27,10 @@ from trainers.checkpoints import (
     check_widths,
     moved,
     read_checkpoint,
+    say_other_features,
 )
 from trainers.options import resolve
-from trainers.roles import predict_split
+from trainers.roles import predict_split, say_failed
 from trainers.tasks import AVVP
 
 __all__ = ["Trained", "evaluate_checkpoint", "load_checkpoint", "predict_events"]
@@ -135,6 +136,9 @@ def evaluate_checkpoint(
     roles = roles or trained.saved["features"]
     splits = load_splits(manifest, store, roles, trained.method, missing=missing, device=device)
     check_widths(trained.saved, splits["test"].inputs.widths)
+    if store is not None:
+        say_other_features(trained.saved, roles, store)
+    say_failed(splits, missing)
     name = filter_name or trained.saved["filter"]
     metrics = {
         key: evaluate(predict_split(trained.predictor, split), split, name)
@@ -211,6 +215,7 @@ def predict_events(
                 *event_rows(row.id, "audio", audio[n], prediction.audio[n], trained.classes),
                 *event_rows(row.id, "visual", visual[n], prediction.visual[n], trained.classes),
             ]
+    say_other_features(trained.saved, roles, store)
     table = [event for row in manifest.rows for event in found.get(row.id, [])]
     write_events(out, table)
     silent = sum(not events for events in found.values())

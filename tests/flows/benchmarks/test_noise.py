@@ -81,3 +81,13 @@ def test_unknown_kinds_and_options_are_found_without_a_manifest() -> None:
         check_condition(Condition.parse("symetric:0.2"))
     with pytest.raises(UserError, match="no option of correspondence noise 'donor'"):
         check_condition(Condition.parse("none+correspondence:0.2,donor=shuffle"))
+
+
+def test_only_options_of_that_kind_are_offered() -> None:
+    check_condition(Condition.parse("correspondence:0.2,donors=external,pool=more.jsonl"))
+    with pytest.raises(UserError) as raised:
+        check_condition(Condition.parse("symmetric:0.4,foo=1"))
+    assert "pool" not in str(raised.value)
+    assert "inclusive" in str(raised.value)
+    with pytest.raises(UserError, match="'pool'"):
+        check_condition(Condition.parse("correspondence:0.4,pol=1"))

@@ -85,3 +85,10 @@ def test_values_are_converted_as_on_the_command_line() -> None:
 def test_noise_seeds_follow_the_training_seeds_unless_given() -> None:
     assert pair_noise_seeds((3, 4), None) == (3, 4)
     assert pair_noise_seeds((0, 1, 2), [7, 8]) == (7, 8, 7)
+
+
+def test_noise_seeds_that_no_training_seed_takes_are_refused() -> None:
+    assert pair_noise_seeds((0, 1), [5]) == (5, 5)
+    assert pair_noise_seeds((0, 1), [5, 6]) == (5, 6)
+    with pytest.raises(UserError, match=r"3 seeds for 2 training seeds \(0 1\); leave 7 out"):
+        pair_noise_seeds((0, 1), [5, 6, 7])

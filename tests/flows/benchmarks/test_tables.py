@@ -50,3 +50,12 @@ def test_what_a_paper_leaves_blank_is_blank() -> None:
         assert row["paper C@1"] == blank
         assert float(row["paper C@5"]) > 0
     assert {row[sheets[""].columns.index("paper")] for row in sheets[""].rows} == {paper["title"]}
+
+
+def test_rows_without_features_are_said_below_the_table() -> None:
+    sweep, whole = _sweep("ce", "ntl"), _cell("ce", 40.0)
+    plain = results_sheet(sweep, [whole]).notes
+    assert not any("ithout features" in note for note in plain)
+    lacking = _cell("ntl", 50.0, failed={"train": 5, "val": 0, "test": 2})
+    (note,) = set(results_sheet(sweep, [whole, lacking]).notes) - set(plain)
+    assert note == "Without features: 5 training, 2 test videos; those in test count as wrong."

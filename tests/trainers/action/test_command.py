@@ -226,6 +226,42 @@ def test_without_validation_no_epoch_is_selected(
         assert torch.equal(saved["selected"][name], value), "either may be loaded"
 
 
+def test_without_epochs_nothing_is_said_to_be_selected(
+    corpus: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert _train(corpus, tmp_path, "--method", "ce", *SMALL, "--epochs", "0") == 0
+    out = capsys.readouterr().out
+    assert "0 updates); nothing is trained" in out
+    assert "no validation videos" not in out
+
+
+def test_scores_tell_of_missing_and_of_other_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    corpus = write_action_corpus(tmp_path, failed=("train0", "test3"), deaf=("test4",))
+    assert _train(corpus, tmp_path / "runs", "--method", "ce", *SMALL) == 0
+    manifest = read_manifest(corpus[0])
+    rows = make_inputs(np.zeros(len(manifest), dtype=int), seed=3, clips=3)
+    commit(Store(corpus[1]), "hum", manifest, rows.audio.numpy(), set())
+    checkpoint = str(only(tmp_path / "runs") / "checkpoint.pt")
+    common = ["--evaluate", "--checkpoint", checkpoint, "--manifest", str(corpus[0]),
+              "--store", str(corpus[1])]  # fmt: skip
+    capsys.readouterr()
+    counted = "clips without features: {} test (predicted as nothing)\n"
+    for options in ([], FEATURES):
+        assert main([*common, *options]) == 0
+        assert capsys.readouterr().err == counted.format(2)
+    assert main([*common, "--features", "audio=hum", "visual=sight"]) == 0
+    said, count = capsys.readouterr().err.splitlines(keepends=True)
+    assert count == counted.format(1)
+    used = results_of(tmp_path / "runs")["features"]["audio"]
+    hum = Store(corpus[1]).find("hum").label
+    assert f"trained on audio={used} and are given audio={hum};" in said
+    table = ["--predict", *common[1:], "--features", "audio=hum", "visual=sight"]
+    assert main([*table, "--out", str(tmp_path / "table.tsv")]) == 2
+    assert capsys.readouterr().err == said
+
+
 def test_training_videos_without_any_feature_are_refused(tmp_path: Path) -> None:
     failed = [f"train{n}" for n in range(8)]
     corpus = write_action_corpus(tmp_path, sizes=(8, 4, 4), failed=failed)
@@ -308,6 +344,11 @@ def test_the_report_has_tables_of_every_format_and_a_comparison(
         (["--method", "ce", *FEATURES, "--proj", "deep"], "deep"),
         (["--method", "ce", *FEATURES, "--detect-every", "-1"], "--detect-every -1"),
         (["--method", "ce", "--device", "tpu9"], "no device"),
+        (["--method", "ce", "--threads", "-4"], "--threads: '-4' is not a whole number from 1"),
+        (["--method", "ce", "--threads", "0"], "--threads: '0' is not a whole number from 1"),
+        (["--method", "ce", "--seed", "0", "-1"], "--seed: '-1' is not a whole number from 0"),
+        (["--method", "ce", "--seed", str(2**63)], "from 0 to 9223372036854775807"),
+        (["--method"], "--method: expected one argument"),
         (["--method", "ntl", *FEATURES, "--batch-size", "4"], "--queue"),
         (
             ["--method", "ntl", *FEATURES, "--batch-size", "8", "--epochs", "3", "--warmup", "3"],
@@ -323,6 +364,41 @@ def test_mistakes_end_with_one_sentence(
     corpus: tuple[Path, Path], tmp_path: Path, argv: list[str], message: str
 ) -> None:
     check_mistake(_train, corpus, tmp_path, argv, message)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": ["ce"]}, r'method to \["ce"\]; give text'),
+        ({"method": "c3"}, "'ce'"),
+        ({"method": "ce", "schedule": "fast"}, 'schedule to "fast"; give one of paper, demo'),
+        ({"method": "ce", "missing": "ignore"}, "give one of drop, zero, error"),
+        ({"method": "ce", "epochs": "three"}, 'epochs to "three"; give a whole number'),
+        ({"method": "ce", "epochs": None}, "epochs to null; give a whole number"),
+        ({"method": "ce", "lr": [0.1]}, r"lr to \[0.1\]; give a number"),
+        ({"method": "ce", "seed": -1}, "seed to -1; give a whole number from 0"),
+        ({"method": "ntl", "proj": "deep"}, 'proj to "deep"; give one of linear, mlp'),
+    ],
+)
+def test_a_configuration_is_held_to_what_the_command_line_takes(
+    corpus: tuple[Path, Path], tmp_path: Path, values: dict, message: str
+) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(values))
+    check_mistake(_train, corpus, tmp_path, ["--config", str(path)], message)
+
+
+def test_a_configuration_trains_what_its_options_would(
+    corpus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    values = dict(zip((name[2:] for name in SMALL[::2]), map(float, SMALL[1::2]), strict=True))
+    values = {name: int(value) if value.is_integer() else value for name, value in values.items()}
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"method": "ce", "seed": 1, "detect-every": 0, **values}))
+    _train(corpus, tmp_path / "file", "--config", str(path))
+    asked = ["--method", "ce", "--seed", "1", "--detect-every", "0", *SMALL]
+    _train(corpus, tmp_path / "options", *asked)
+    assert only(tmp_path / "file").name == only(tmp_path / "options").name
 
 
 def test_a_missing_store_and_other_labels_are_refused(

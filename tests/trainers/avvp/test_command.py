@@ -191,6 +191,32 @@ def test_clips_without_features_are_left_out_of_training_and_predicted_as_nothin
     assert _train(corpus, tmp_path / "zero", "--method", "han", *SMALL, "--missing", "zero") == 0
 
 
+def test_scores_tell_of_missing_and_of_other_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from features.store import Store
+
+    corpus = write_corpus(tmp_path, failed=("train0", "test3"))
+    assert _train(corpus, tmp_path / "runs", "--method", "han", *SMALL) == 0
+    manifest, store = read_manifest(corpus[0]), Store(corpus[1])
+    rows = make_inputs(make_events(len(manifest), 5, 3), seed=3)
+    commit(store, "hum", manifest, rows.audio.numpy(), set())
+    common = ["--checkpoint", str(only(tmp_path / "runs") / "checkpoint.pt"),
+              "--manifest", str(corpus[0]), "--store", str(corpus[1])]  # fmt: skip
+    capsys.readouterr()
+    counted = "clips without features: 1 test (predicted as nothing)"
+    assert main([*common, "--evaluate"]) == 0
+    assert capsys.readouterr().err.splitlines() == [counted]
+    other = [*common, "--features", "audio=hum", "visual=sight", "motion=moves"]
+    assert main([*other, "--evaluate"]) == 0
+    said, count = capsys.readouterr().err.splitlines()
+    assert count == counted
+    used = results_of(tmp_path / "runs")["features"]["audio"]
+    assert f"trained on audio={used} and are given audio={store.find('hum').label};" in said
+    assert main([*other, "--predict", "--out", str(tmp_path / "table.tsv")]) == 2
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
 def test_borrowed_audio_is_the_audio_of_the_row_named(tmp_path: Path) -> None:
     from features.store import Store
 

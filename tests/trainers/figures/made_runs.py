@@ -24,14 +24,20 @@ def write_run(
     run.mkdir(parents=True)
     test = {"last": {"clip@1": accuracy}, "selected": {"clip@1": None}, "oracle": {"clip@1": 99.0}}
     results = {
+        "schema": 1,
+        "task": "action",
         "method": "ntl",
         "seed": seed,
+        "updates": 100,
         "dataset": "made",
+        "supervision": "noisy",
+        "features": {},
         "noise": list(noise),
-        "metrics": {"test": test},
+        "metrics": {"val": {"clip@1": None}, "test": test},
     }
     config = {
         "seed": seed,
+        "manifest": "m",
         "hyperparameters": {"alpha": alpha},
         "paths": {"manifest": str(manifest)},
     }
