@@ -47,8 +47,10 @@ def pool_clips(z: Tensor, valid: Tensor) -> Tensor:
     Returns:
         (N, d) of norm 1.
     """
-    # The sum has the direction of the mean.
-    return F.normalize(torch.einsum("nsd,ns->nd", z, valid.to(z.dtype)), dim=1)
+    # The sum has the direction of the mean. One small product a video would cost eight times as
+    # much as multiplying everything.
+    there = z if valid.all() else z * valid[..., None]
+    return F.normalize(there.sum(1), dim=1)
 
 
 @torch.no_grad()
