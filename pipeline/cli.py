@@ -15,12 +15,24 @@ from typing import Any, NoReturn
 
 from pipeline.errors import UserError, unknown_name
 
-__all__ = ["DONE", "PARTIAL", "USER_ERROR", "Parser", "WholeNumber", "read_config", "run"]
+__all__ = [
+    "DONE",
+    "MAX_SEED",
+    "PARTIAL",
+    "USER_ERROR",
+    "Parser",
+    "WholeNumber",
+    "read_config",
+    "run",
+]
 
 DONE = 0
 USER_ERROR = 1
 PARTIAL = 2
 """Exit codes: all done; a mistake of the user; done in part, and the report says what failed."""
+
+MAX_SEED = 2**63 - 1
+"""The largest seed that every generator takes."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with where there is no room for it."""

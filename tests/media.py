@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 
 __all__ = [
     "click_track",
     "draw_index",
+    "needs_decord",
     "read_index",
     "render_clip",
     "repeated_copy",
@@ -22,6 +26,12 @@ __all__ = [
 
 BITS = 8
 _TICK = Fraction(1, 90000)
+
+
+def needs_decord() -> None:
+    """Skips a test on platforms that the project asks no decord for; elsewhere it must be there."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("decord is built for Linux on x86-64 only")
 
 
 def draw_index(index: int, *, size: tuple[int, int] = (128, 96)) -> np.ndarray:

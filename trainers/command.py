@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from features.store import Store
-from pipeline.cli import DONE, PARTIAL, Parser, WholeNumber
+from pipeline.cli import DONE, MAX_SEED, PARTIAL, Parser, WholeNumber
 from pipeline.errors import UserError
 from pipeline.files import store_dir
 from pipeline.manifest import Manifest, read_manifest
@@ -19,9 +19,7 @@ from trainers.options import add_options
 
 __all__ = ["Command", "parse_roles", "task_main"]
 
-SEED = WholeNumber(0, 2**63 - 1)
-"""What every generator takes."""
-
+SEED = WholeNumber(0, MAX_SEED)
 THREADS = WholeNumber(1, 4096)
 """More than any machine has cores; where threads cannot be made, the process just ends."""
 
@@ -37,7 +35,6 @@ class Command:
         ensure_demo: Builds the embedded corpus where it is not there.
         features: Example of ``--features``.
         predicts: What ``--predict`` writes.
-        table: The same in the error for a missing ``--out``.
         which: Default of ``--which``.
         add_options: Adds the options that other tasks do not have.
         skip: Hyper-parameters that one of these sets.
@@ -55,7 +52,6 @@ class Command:
     ensure_demo: Callable[..., tuple[Path, Path]]
     features: str
     predicts: str
-    table: str
     which: str
     add_options: Callable[[argparse.ArgumentParser], None]
     skip: Collection[str] = ()
@@ -131,7 +127,7 @@ def _apply(args: argparse.Namespace, command: Command) -> int:
     if not args.predict:
         return command.evaluate(checkpoint, manifest, store, **options)
     if args.out is None:
-        raise UserError(f"Name the {command.table} to write with --out FILE.")
+        raise UserError(f"Name a file for {command.predicts} with --out.")
     return PARTIAL if command.predict(checkpoint, manifest, store, **options) else DONE
 
 

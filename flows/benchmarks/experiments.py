@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from flows.benchmarks.conditions import Condition, Variant
 from flows.benchmarks.noise import check_condition
-from flows.benchmarks.plans import MAX_SEED, SEEDS, Level, Sweep
+from flows.benchmarks.plans import SEEDS, Level, Sweep
 from flows.benchmarks.published import Published, read_published
 from flows.benchmarks.tasks import read_values, registry
-from pipeline.cli import read_config
+from pipeline.cli import MAX_SEED, read_config
 from pipeline.errors import UserError, printable, unknown_name
 from pipeline.manifest.classes import DATA_FOLDER
 from trainers.tasks import find_task

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from flows.benchmarks.conditions import Condition, Variant
 from flows.benchmarks.published import Published
 from flows.benchmarks.tasks import read_values
+from pipeline.cli import MAX_SEED
 from pipeline.errors import UserError, unknown_name
 
-__all__ = ["MAX_SEED", "SEEDS", "Level", "Sweep", "pair_noise_seeds"]
+__all__ = ["SEEDS", "Level", "Sweep", "pair_noise_seeds"]
 
 SEEDS = (0, 1, 2, 3, 4)
-MAX_SEED = 2**63 - 1
-"""The largest seed that every generator takes."""
 
 
 @dataclass(frozen=True)

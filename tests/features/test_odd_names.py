@@ -15,6 +15,7 @@ from features.sources import Sources
 from features.store import Store
 from pipeline.errors import MediaError
 from pipeline.manifest import Header, Manifest, Row, read_manifest, write_manifest
+from tests.media import needs_decord
 
 NAMES = ("logmel_stats", "frame_stats")
 ODD = [
@@ -76,9 +77,8 @@ def test_odd_names_go_all_the_way(odd, tmp_path, monkeypatch, capsys):
     assert all(source.path is None for source in gone)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the decoder is built for Linux only")
 def test_the_second_decoder_reads_odd_names_or_says_why_not(odd, tmp_path):
-    pytest.importorskip("decord")
+    needs_decord()
     run_plan(plan(odd, tmp_path / "store", ["frame_stats"], decoder="decord"))
     assert statuses(tmp_path / "store", odd, "frame_stats") == ["ok"] * len(ODD)
 

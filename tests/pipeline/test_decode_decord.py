@@ -12,7 +12,7 @@ import pytest
 from pipeline.decode import decord as client
 from pipeline.decode import open_decoder
 from pipeline.errors import MediaError, UserError
-from tests.media import read_index, render_clip, trimmed_copy
+from tests.media import needs_decord, read_index, render_clip, trimmed_copy
 
 TIMES = np.arange(0.04, 2.0, 0.25)
 
@@ -23,7 +23,7 @@ def indices(decoder: client.DecordDecoder, path: Path, **options: float) -> list
 
 @pytest.fixture
 def decoder() -> client.DecordDecoder:
-    pytest.importorskip("decord")
+    needs_decord()
     return open_decoder("decord")
 
 
@@ -115,7 +115,7 @@ def test_large_frames_come_in_bounded_chunks(
 def test_a_crash_is_a_decode_error(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
 ):
-    pytest.importorskip("decord")
+    needs_decord()
     worker = tmp_path / "worker.py"
     worker.write_text(program)
     monkeypatch.setattr(client, "WORKER", worker)
@@ -127,7 +127,7 @@ def test_a_crash_is_a_decode_error(
 def test_a_hanging_child_is_ended_on_time(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    pytest.importorskip("decord")
+    needs_decord()
     alive = tmp_path / "alive"
     worker = tmp_path / "worker.py"
     worker.write_text(

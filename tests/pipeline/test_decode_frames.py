@@ -15,7 +15,7 @@ from pipeline.decode.container import StreamReader
 from pipeline.decode.interface import Deadline
 from pipeline.errors import MediaError, UserError
 from pipeline.grid import TAIL_HOLD
-from tests.media import read_index, render_clip, sine, trimmed_copy
+from tests.media import needs_decord, read_index, render_clip, sine, trimmed_copy
 
 OPEN_GOP = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0:keyint=8:min-keyint=8"}
 
@@ -23,7 +23,7 @@ OPEN_GOP = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0:keyint=8:m
 @pytest.fixture(scope="module", params=sorted(DECODERS))
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     if request.param == "decord":
-        pytest.importorskip("decord")
+        needs_decord()
     return open_decoder(request.param)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.decode import Decoder, open_decoder, probe, read_audio
 from pipeline.errors import MediaError
+from tests.media import needs_decord
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -133,7 +134,7 @@ TEN_BIT_LUMA = 0.5
 
 @pytest.fixture(scope="module")
 def decoders() -> dict[str, Decoder]:
-    pytest.importorskip("decord")
+    needs_decord()
     return {name: open_decoder(name) for name in ("pyav", "decord")}
 
 

@@ -17,7 +17,7 @@ import pytest
 from pipeline.decode import Decoder, open_decoder
 from pipeline.decode.interface import BOUNDARY
 from pipeline.grid import SegmentGrid, UniformGrid
-from tests.media import read_index, render_clip, sine, trimmed_copy
+from tests.media import needs_decord, read_index, render_clip, sine, trimmed_copy
 
 HALF = 12.0
 BEGINS = np.concatenate([np.arange(0, HALF, 0.1), np.arange(HALF, 2 * HALF - 0.01, 0.3)])
@@ -83,7 +83,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def decoders() -> dict[str, Decoder]:
-    pytest.importorskip("decord")
+    needs_decord()
     return {name: open_decoder(name) for name in ("pyav", "decord")}
 
 

@@ -54,7 +54,6 @@ COMMAND = Command(
     ensure_demo=ensure_demo_action,
     features="audio=panns_resnet22 visual=r2plus1d_18",
     predicts="a table of likely classes",
-    table="table",
     which="last",
     add_options=_options,
     experiment=Experiment,

@@ -54,7 +54,6 @@ COMMAND = Command(
     ensure_demo=ensure_demo,
     features="audio=vggish visual=resnet152 motion=r2plus1d_18",
     predicts="an event table",
-    table="event table",
     which="selected",
     add_options=_options,
     skip={"never_visible"},
