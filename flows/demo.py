@@ -18,7 +18,7 @@ from pathlib import Path
 from features.demo import DEMO_FEATURES, ensure_demo
 from features.store import Store
 from flows.extract import as_flow, wants_flow
-from pipeline.cli import DONE, Parser, run
+from pipeline.cli import DONE, MAX_SEED, Parser, WholeNumber, run
 from pipeline.demo import build_corpus, default_corpus_folder
 from pipeline.files import runs_dir, store_dir
 from pipeline.manifest import read_manifest
@@ -122,7 +122,10 @@ def _parser() -> Parser:
     add("--data", type=Path, metavar="DIR", default=default_corpus_folder(), help="corpus")
     add("--store", type=Path, metavar="DIR", default=store_dir(), help="features")
     add("--runs", type=Path, metavar="DIR", default=runs_dir(), help="runs")
-    add("--seed", type=int, nargs="+", default=[0], help="training seeds; one run each")
+    add(
+        "--seed", type=WholeNumber(0, MAX_SEED), nargs="+", default=[0],
+        help="training seeds; one run each",
+    )  # fmt: skip
     add("--train", type=int, default=300, metavar="N", help="training clips")
     add("--val", type=int, default=75, metavar="N", help="validation clips")
     add("--test", type=int, default=150, metavar="N", help="test clips")
